@@ -1,0 +1,3 @@
+//! copilot-proxy: your own GitHub Copilot subscription, for every client of the OpenAI and Anthropic APIs.
+
+pub mod protocol;
