@@ -1,0 +1,182 @@
+//! Shapes into shapes. Pure: no I/O, no clock, no log, no randomness; ids and times are arguments.
+//!
+//! A request goes from the client's shape to the upstream's by one function of [`Context`] → [`Outgoing`], one file a
+//! pair in `request/`, the same-protocol edits in `native/`. The answer comes back through a [`Translator`]: frames in,
+//! frames out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value};
+
+use crate::protocol::catalog::Model;
+use crate::protocol::effort::Effort;
+use crate::protocol::failure::Failure;
+use crate::protocol::sse::Frame;
+
+pub mod carrier;
+pub mod ids;
+pub mod turn;
+
+/// A JSON object whose keys keep their order.
+pub type Object = Map<String, Value>;
+
+/// What a translation may know beside the request itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The model that will answer.
+    pub model: &'a Model,
+    /// The model's name as the client wrote it; the answer echoes it.
+    pub requested: &'a str,
+    pub tuning: &'a Tuning,
+    pub memory: &'a Memory,
+    pub hints: &'a Hints,
+}
+
+/// The user's settings for translation.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    pub strip_attribution: bool,
+    pub keep_cache_ttl: bool,
+    pub structured_best_effort: bool,
+    pub stop_emulation: bool,
+    pub reasoning_alias: bool,
+    pub show_reasoning: bool,
+    pub min_output_tokens: u64,
+    pub drop_item_references: bool,
+    /// Messages' web search is served elsewhere: keep the tool for the relay to see.
+    pub web_search: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            strip_attribution: true,
+            keep_cache_ttl: false,
+            structured_best_effort: false,
+            stop_emulation: true,
+            reasoning_alias: true,
+            show_reasoning: true,
+            min_output_tokens: 16,
+            drop_item_references: false,
+            web_search: false,
+        }
+    }
+}
+
+/// What earlier calls left behind: read before a translation, never written by it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Facts upstream taught us about this model, such as `messages.system_role` or `chat.max_tokens`.
+    pub learned: BTreeMap<String, Value>,
+    /// Reasoning that preceded a tool call, by call id, for clients that lose it.
+    pub kept: HashMap<String, Kept>,
+}
+
+/// The reasoning that came before one tool call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub model: String,
+    /// Visible reasoning text.
+    pub text: String,
+    /// Carriers, in order, always in carrier form.
+    pub carriers: Vec<String>,
+}
+
+/// What the client's headers and its spelling of the model say.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// `anthropic-beta` tokens, as the client sent them.
+    pub betas: Vec<String>,
+    /// The client's own name for its conversation, from a header.
+    pub session: Option<String>,
+    /// From a modifier of the model's name, such as `-high`.
+    pub effort: Option<Effort>,
+    /// The name ended in `-thinking`.
+    pub thinking: bool,
+}
+
+/// A request ready for upstream, and what the way back must remember.
+#[derive(Clone, Debug, Default)]
+pub struct Outgoing {
+    pub body: Object,
+    /// `anthropic-beta` tokens for a Messages upstream.
+    pub betas: Vec<String>,
+    /// An image is inside, at any depth.
+    pub vision: bool,
+    pub reply: Reply,
+}
+
+/// What the answer must know of its question.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// The id of the model that answers.
+    pub ran: String,
+    /// Chat: the client asked for a usage chunk.
+    pub include_usage: bool,
+    /// The client can show reasoning (Messages: thinking is on).
+    pub show_reasoning: bool,
+    /// Chat: `reasoning_content` beside `reasoning_text`.
+    pub reasoning_alias: bool,
+    /// Tools under the name upstream knows them by.
+    pub tools: BTreeMap<String, ClientTool>,
+    /// Stop sequences that upstream cannot watch for.
+    pub stops: Vec<String>,
+    /// Messages: the client declared web search.
+    pub web_search: bool,
+    /// Responses: request fields that the response object repeats.
+    pub echo: Object,
+    /// An early estimate of the prompt's size, for `message_start`.
+    pub input_estimate: u64,
+}
+
+/// How the client knows a tool that went upstream under another name or shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTool {
+    pub name: String,
+    /// Responses: the namespace it was declared in.
+    pub namespace: Option<String>,
+    pub shape: ToolShape,
+}
+
+/// The shape in which the client wants a call back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolShape {
+    Function,
+    Custom,
+    LocalShell,
+    Shell,
+    ApplyPatch,
+}
+
+/// The way back of one exchange: upstream's frames in, the client's frames out.
+///
+/// A failure returned by [`feed`](Translator::feed) or [`end`](Translator::end) is not yet said: while nothing has
+/// reached the client it becomes an HTTP error, afterwards the caller passes it to [`fail`](Translator::fail).
+pub trait Translator {
+    /// Takes one upstream frame; appends the client's frames it completes, possibly none.
+    fn feed(&mut self, frame: Frame, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
+    /// Upstream closed its stream: closes what may be closed, or says that it was cut. Never invents an ending.
+    fn end(&mut self, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
+    /// Says a failure in the client's protocol, in the middle of the stream.
+    fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>);
+
+    /// Whether the client's stream is complete: nothing upstream still sends matters.
+    fn is_over(&self) -> bool;
+
+    /// What was heard on the way, for the ledger.
+    fn heard(&self) -> &Heard;
+}
+
+/// What a translator overheard.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    pub usage: turn::Usage,
+    /// Copilot's own price of the call, in billionths of an AI credit.
+    pub nano_aiu: Option<u64>,
+    /// Reasoning to keep, by the id of the call it preceded.
+    pub kept: Vec<(String, Kept)>,
+}
