@@ -1,6 +1,7 @@
 //! What each model can do, read from Copilot's own list. Knows no client and no route.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use super::effort::Effort;
 /// One seat's models, in Copilot's order, each id once.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    models: Vec<Model>,
+    models: Vec<Arc<Model>>,
     by_id: HashMap<String, usize>,
 }
 
@@ -93,13 +94,13 @@ impl Catalog {
                 && !catalog.by_id.contains_key(&model.id)
             {
                 catalog.by_id.insert(model.id.clone(), catalog.models.len());
-                catalog.models.push(model);
+                catalog.models.push(Arc::new(model));
             }
         }
         catalog
     }
 
-    pub fn models(&self) -> &[Model] {
+    pub fn models(&self) -> &[Arc<Model>] {
         &self.models
     }
 
@@ -107,8 +108,17 @@ impl Catalog {
         self.models.is_empty()
     }
 
+    /// The same models, each as `change` leaves it.
+    pub fn map(&self, change: impl Fn(&mut Model)) -> Self {
+        let mut catalog = self.clone();
+        for model in &mut catalog.models {
+            change(Arc::make_mut(model));
+        }
+        catalog
+    }
+
     /// The model with exactly this id.
-    pub fn get(&self, id: &str) -> Option<&Model> {
+    pub fn get(&self, id: &str) -> Option<&Arc<Model>> {
         self.by_id.get(id).map(|&at| &self.models[at])
     }
 }
