@@ -14,7 +14,9 @@ use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 pub mod carrier;
+pub mod estimate;
 pub mod ids;
+pub mod tally;
 pub mod turn;
 
 /// A JSON object whose keys keep their order.

@@ -1,0 +1,98 @@
+//! A request's body: its type, its encoding, its size and its patience; then the JSON object inside.
+
+use std::time::Duration;
+
+use actix_web::dev::{Decompress, Payload};
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::web::Bytes;
+use bytes::BytesMut;
+use futures_util::StreamExt;
+
+use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
+use crate::translate::Object;
+
+/// How long a client may pause while it sends its body.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the rest of a refused body is read and thrown away, so that the client gets to read why.
+const DISCARD: Duration = Duration::from_secs(5);
+
+/// The object a client sent, and its size in bytes.
+#[derive(Debug)]
+pub struct Sent {
+    pub object: Object,
+    pub bytes: usize,
+}
+
+/// Reads the body as a JSON object of at most `limit` bytes, counted after decompression.
+pub async fn object(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Sent, Failure> {
+    let bytes = whole(headers, payload, limit).await?;
+    let object = json::object(&bytes).ok_or_else(|| Failure::new(Kind::BadRequest, "Invalid JSON body"))?;
+    Ok(Sent { object, bytes: bytes.len() })
+}
+
+async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes, Failure> {
+    check_type(headers)?;
+    check_encoding(headers)?;
+    let mut payload = Decompress::from_headers(payload, headers);
+    let mut body = BytesMut::new();
+    loop {
+        let Ok(piece) = actix_rt::time::timeout(PATIENCE, payload.next()).await else {
+            return Err(Failure::new(Kind::ClientTimeout, "the request body stopped arriving"));
+        };
+        match piece {
+            None => return Ok(body.freeze()),
+            Some(Ok(piece)) => body.extend_from_slice(&piece),
+            Some(Err(_)) => return Err(Failure::new(Kind::BadRequest, "the request body cannot be read")),
+        }
+        if body.len() > limit {
+            drop(body);
+            let rest = async { while let Some(Ok(_)) = payload.next().await {} };
+            let _ = actix_rt::time::timeout(DISCARD, rest).await;
+            return Err(Failure::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes")));
+        }
+    }
+}
+
+/// JSON, under any of its names, or no type at all.
+fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let full = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let name = full.split(';').next().unwrap_or_default().trim();
+    let json = name == "application/json" || name.starts_with("application/") && name.ends_with("+json");
+    if json || name.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(Kind::UnsupportedMedia, "the request body must be application/json"))
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    let name = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    if ["", "identity", "gzip", "br", "zstd", "deflate"].contains(&name.as_str()) {
+        Ok(())
+    } else {
+        let sentence = "the content encoding must be one of gzip, br, zstd, deflate";
+        Err(Failure::new(Kind::UnsupportedMedia, sentence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn k162_only_json_is_taken() {
+        let taken = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            check_type(&headers).is_ok()
+        };
+        assert!(taken("application/json; charset=utf-8") && taken("Application/JSON") && taken("application/x+json"));
+        assert!(!taken("text/xml") && !taken("text/plain") && !taken("application/jsonx"));
+        assert!(check_type(&HeaderMap::new()).is_ok());
+    }
+}

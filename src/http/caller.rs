@@ -1,0 +1,87 @@
+//! Who is calling: the key a client shows. Keys are compared in constant time, never forwarded, never logged.
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+use subtle::ConstantTimeEq;
+
+use super::{Doors, error};
+use crate::protocol::failure::{Failure, Kind};
+
+/// The cookie in which the dashboard keeps the key.
+pub const COOKIE: &str = "copilot_proxy_key";
+
+/// Paths that answer anyone: they say that the process lives, and nothing else.
+const OPEN: [&str; 5] = ["/", "/livez", "/healthz", "/health", "/readyz"];
+
+/// Middleware: where a key is configured, each request but the open ones must show it.
+pub async fn check(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    let key = request.app_data::<web::Data<Doors>>().and_then(|doors| doors.settings.api_key.clone());
+    let passes = match key {
+        None => true,
+        Some(key) => is_open(&request) || shows(request.headers(), key.expose()) || has_cookie(&request, key.expose()),
+    };
+    if passes {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let failure = Failure::new(Kind::Unauthorized, "this proxy asks for its key, as a bearer token or in x-api-key");
+    let response = error::refuse(request.request(), &failure);
+    Ok(request.into_response(response).map_into_right_body())
+}
+
+fn is_open(request: &ServiceRequest) -> bool {
+    let path = request.path();
+    let bare = path.strip_prefix("/v1").unwrap_or(path);
+    let page = path == "/dashboard" || path.starts_with("/dashboard/");
+    OPEN.contains(&if bare.is_empty() { "/" } else { bare }) || page || request.method() == Method::OPTIONS
+}
+
+/// Whether one of the headers that may carry a key carries this one.
+pub fn shows(headers: &HeaderMap, key: &str) -> bool {
+    let bearer = headers.get_all(header::AUTHORIZATION).filter_map(|value| {
+        let (scheme, shown) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(shown.trim())
+    });
+    let plain = headers.get_all("x-api-key").filter_map(|value| value.to_str().ok());
+    bearer.chain(plain).fold(false, |found, shown| found | same(shown, key))
+}
+
+/// Whether two secrets are the same, in a time that does not tell where they differ.
+pub fn same(shown: &str, key: &str) -> bool {
+    shown.as_bytes().ct_eq(key.as_bytes()).into()
+}
+
+/// The dashboard's cookie opens the admin API and nothing else.
+fn has_cookie(request: &ServiceRequest, key: &str) -> bool {
+    let admin = request.path().starts_with("/admin/") || request.path() == "/usage";
+    admin && request.cookie(COOKIE).is_some_and(|cookie| same(cookie.value(), key))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn k148_each_header_may_carry_the_key() {
+        let shows_in = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            shows(&headers, "sesame")
+        };
+        assert!(shows_in("authorization", "Bearer sesame"));
+        assert!(shows_in("authorization", "bEARER sesame"));
+        assert!(shows_in("x-api-key", "sesame"));
+        assert!(!shows_in("authorization", "sesame"));
+        assert!(!shows_in("authorization", "Basic sesame"));
+        assert!(!shows_in("x-api-key", "sesam"));
+        assert!(!shows_in("x-other", "sesame"));
+    }
+}
