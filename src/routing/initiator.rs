@@ -1,7 +1,7 @@
 //! Who caused a request: the person, or the agent continuing the person's turn. Copilot bills by it, so the rule is
 //! the honest one: the last message decides, as the client sent it. Knows no headers.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::protocol::{Initiator, Protocol};
 
@@ -31,7 +31,7 @@ const BACKGROUND: Cause = Cause {
 };
 
 /// Decides for a request body in the client's own protocol; what cannot be read counts as the person's.
-pub fn cause(client: Protocol, body: &Value, compaction_is_agent: bool) -> Cause {
+pub fn cause(client: Protocol, body: &Map<String, Value>, compaction_is_agent: bool) -> Cause {
     let cause = match client {
         Protocol::Messages => of_messages(body),
         Protocol::Chat => of_chat(body),
@@ -46,8 +46,8 @@ pub fn cause(client: Protocol, body: &Value, compaction_is_agent: bool) -> Cause
     cause
 }
 
-fn of_messages(body: &Value) -> Cause {
-    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+fn of_messages(body: &Map<String, Value>) -> Cause {
+    let messages = list(body, "messages");
     let deciding = messages.iter().rev().find(|message| match message["role"].as_str() {
         Some("system") => false,
         Some("assistant") => has_block(message, "tool_use"),
@@ -78,8 +78,8 @@ fn of_messages(body: &Value) -> Cause {
     if by_person { USER } else { AGENT }
 }
 
-fn of_chat(body: &Value) -> Cause {
-    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+fn of_chat(body: &Map<String, Value>) -> Cause {
+    let messages = list(body, "messages");
     let calls = |message: &Value| {
         message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) || message["function_call"].is_object()
     };
@@ -94,10 +94,8 @@ fn of_chat(body: &Value) -> Cause {
     }
 }
 
-fn of_responses(body: &Value) -> Cause {
-    let Some(items) = body["input"].as_array() else {
-        return USER;
-    };
+fn of_responses(body: &Map<String, Value>) -> Cause {
+    let items = list(body, "input");
     if items.last().is_some_and(|item| item["type"] == "compaction_trigger") {
         return COMPACTION;
     }
@@ -113,6 +111,14 @@ fn of_responses(body: &Value) -> Cause {
         Some(item) if !is_message(item) => AGENT,
         _ => USER,
     }
+}
+
+/// A field that should be a list; anything else is an empty one.
+fn list<'a>(body: &'a Map<String, Value>, name: &str) -> &'a [Value] {
+    body.get(name)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn has_block(message: &Value, kind: &str) -> bool {
@@ -134,10 +140,10 @@ fn last_text(message: &Value) -> &str {
 }
 
 /// Whether Claude Code asks for the summary that replaces its history.
-fn is_summary_request(body: &Value, last_text: &str) -> bool {
-    let system = match &body["system"] {
-        Value::String(text) => text.trim_start(),
-        Value::Array(blocks) => blocks
+fn is_summary_request(body: &Map<String, Value>, last_text: &str) -> bool {
+    let system = match body.get("system") {
+        Some(Value::String(text)) => text.trim_start(),
+        Some(Value::Array(blocks)) => blocks
             .iter()
             .filter_map(|block| block["text"].as_str())
             .find(|text| is_own(text))
@@ -177,7 +183,7 @@ mod tests {
     use super::*;
 
     fn who(client: Protocol, body: Value) -> Initiator {
-        cause(client, &body, true).initiator
+        cause(client, body.as_object().unwrap(), true).initiator
     }
 
     fn messages(last: Value) -> Initiator {
@@ -258,14 +264,20 @@ mod tests {
             Initiator::User
         );
         let trigger = json!({"input": [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]});
-        assert_eq!(cause(Protocol::Responses, &trigger, true), COMPACTION);
-        assert_eq!(cause(Protocol::Responses, &trigger, false).initiator, Initiator::User);
+        assert_eq!(
+            cause(Protocol::Responses, trigger.as_object().unwrap(), true),
+            COMPACTION
+        );
+        assert_eq!(
+            cause(Protocol::Responses, trigger.as_object().unwrap(), false).initiator,
+            Initiator::User
+        );
     }
 
     #[test]
     fn the_clients_own_errands_are_the_agents() {
         let ask = |text: &str| json!({"messages": [{"role": "user", "content": text}]});
-        let of = |body: Value| cause(Protocol::Messages, &body, true);
+        let of = |body: Value| cause(Protocol::Messages, body.as_object().unwrap(), true);
         assert_eq!(of(ask("[SUGGESTION MODE: guess]")), BACKGROUND);
         let summary = "CRITICAL: Respond with TEXT ONLY. Your task is to create a detailed summary of this";
         assert_eq!(of(ask(summary)), COMPACTION);
@@ -282,7 +294,6 @@ mod tests {
     fn what_cannot_be_read_is_the_persons() {
         for client in Protocol::ALL {
             for body in [
-                json!(null),
                 json!({}),
                 json!({"messages": 1, "input": 2}),
                 json!({"messages": [1], "input": [1]}),

@@ -212,6 +212,12 @@ mod tests {
         let data = "A".repeat(1 << 20);
         let block = json!({"type": "image", "source": {"type": "base64", "data": data}});
         let body = json!({"messages": [{"role": "user", "content": [block]}]});
-        assert!(tokens(&Tally::of(Protocol::Messages, &body), None, &Multipliers::new()) <= 2000);
+        assert!(
+            tokens(
+                &Tally::of(Protocol::Messages, body.as_object().unwrap()),
+                None,
+                &Multipliers::new()
+            ) <= 2000
+        );
     }
 }

@@ -6,6 +6,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
+use super::Object;
 use crate::protocol::Protocol;
 
 /// The costly parts of one request.
@@ -37,7 +38,7 @@ pub struct Image {
 const IMAGE_HEAD: usize = 128 << 10;
 
 impl Tally {
-    pub fn of(client: Protocol, body: &Value) -> Self {
+    pub fn of(client: Protocol, body: &Object) -> Self {
         let mut tally = Self::default();
         match client {
             Protocol::Messages => tally.messages(body),
@@ -47,18 +48,18 @@ impl Tally {
         tally
     }
 
-    fn messages(&mut self, body: &Value) {
-        if !body["system"].is_null() {
+    fn messages(&mut self, body: &Object) {
+        if let Some(system) = body.get("system") {
             self.role("system");
-            self.content(&body["system"], true);
+            self.content(system, true);
         }
-        let messages = list(&body["messages"]);
+        let messages = list(field(body, "messages"));
         let last_answer = messages.iter().rposition(|message| message["role"] == "assistant");
         for (at, message) in messages.iter().enumerate() {
             self.role(message["role"].as_str().unwrap_or_default());
             self.content(&message["content"], Some(at) == last_answer);
         }
-        for tool in list(&body["tools"]) {
+        for tool in list(field(body, "tools")) {
             match tool["type"].as_str() {
                 None | Some("custom") => self.tool(&tool["name"], &tool["description"], &tool["input_schema"]),
                 Some(_) => self.hosted_tools += 1,
@@ -66,8 +67,8 @@ impl Tally {
         }
     }
 
-    fn chat(&mut self, body: &Value) {
-        for message in list(&body["messages"]) {
+    fn chat(&mut self, body: &Object) {
+        for message in list(field(body, "messages")) {
             self.role(message["role"].as_str().unwrap_or_default());
             self.content(&message["content"], true);
             for call in list(&message["tool_calls"]) {
@@ -84,7 +85,7 @@ impl Tally {
                 self.call(&function["name"], arguments);
             }
         }
-        for tool in list(&body["tools"]) {
+        for tool in list(field(body, "tools")) {
             let function = if tool["custom"].is_object() {
                 &tool["custom"]
             } else {
@@ -94,19 +95,19 @@ impl Tally {
         }
     }
 
-    fn responses(&mut self, body: &Value) {
-        if let Some(text) = body["instructions"].as_str() {
+    fn responses(&mut self, body: &Object) {
+        if let Some(text) = field(body, "instructions").as_str() {
             self.role("system");
             self.text(text);
         }
-        if let Some(text) = body["input"].as_str() {
+        if let Some(text) = field(body, "input").as_str() {
             self.role("user");
             self.text(text);
         }
-        for item in list(&body["input"]) {
+        for item in list(field(body, "input")) {
             self.item(item);
         }
-        self.response_tools(&body["tools"], 0);
+        self.response_tools(field(body, "tools"), 0);
     }
 
     fn item(&mut self, item: &Value) {
@@ -212,6 +213,10 @@ impl Tally {
     }
 }
 
+fn field<'a>(body: &'a Object, name: &str) -> &'a Value {
+    body.get(name).unwrap_or(&Value::Null)
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
@@ -288,9 +293,9 @@ mod tests {
             ]}],
         });
         let tallies = [
-            Tally::of(Protocol::Messages, &messages),
-            Tally::of(Protocol::Chat, &chat),
-            Tally::of(Protocol::Responses, &responses),
+            Tally::of(Protocol::Messages, messages.as_object().unwrap()),
+            Tally::of(Protocol::Chat, chat.as_object().unwrap()),
+            Tally::of(Protocol::Responses, responses.as_object().unwrap()),
         ];
         for tally in &tallies {
             assert_eq!(tally.texts, ["S", "U", "A", "R"]);
@@ -304,7 +309,7 @@ mod tests {
         let png = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAADCAYAAAC56t6BAAAADElEQVR4nGNgoBwAAABEAAHX40j9AAAAAElFTkSuQmCC";
         let image = json!({"type": "image", "source": {"type": "base64", "data": png}});
         let body = json!({"messages": [{"role": "user", "content": [image]}]});
-        let tally = Tally::of(Protocol::Messages, &body);
+        let tally = Tally::of(Protocol::Messages, body.as_object().unwrap());
         assert_eq!(
             tally.images,
             [Image {
@@ -319,18 +324,20 @@ mod tests {
     fn only_the_last_answer_keeps_its_thoughts() {
         let thought = |text: &str| json!({"role": "assistant", "content": [{"type": "thinking", "thinking": text}]});
         let body = json!({"messages": [thought("old"), {"role": "user", "content": "x"}, thought("new")]});
-        assert_eq!(Tally::of(Protocol::Messages, &body).texts, ["x", "new"]);
+        assert_eq!(
+            Tally::of(Protocol::Messages, body.as_object().unwrap()).texts,
+            ["x", "new"]
+        );
     }
 
     #[test]
     fn nonsense_costs_nothing_and_harms_nobody() {
         for client in Protocol::ALL {
             for body in [
-                json!(null),
                 json!({"messages": 3, "input": {}}),
                 json!({"messages": [null, [1]], "input": [7]}),
             ] {
-                assert!(Tally::of(client, &body).texts.is_empty());
+                assert!(Tally::of(client, body.as_object().unwrap()).texts.is_empty());
             }
         }
     }

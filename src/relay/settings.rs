@@ -1,0 +1,56 @@
+//! What the journey can be told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::routing::names::Fallback;
+use crate::translate::Tuning;
+use crate::translate::estimate::Multipliers;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub heartbeat: Duration,
+    pub max_answer_bytes: usize,
+    pub aliases: BTreeMap<String, String>,
+    pub fallback: Fallback,
+    /// Claude Code's warm-up call goes to this model.
+    pub warmup_model: Option<String>,
+    pub tuning: Tuning,
+    pub compaction_is_agent: bool,
+    /// A client may claim a person's turn by `x-initiator: user`; never the reverse.
+    pub trust_client: bool,
+    pub overflow_as_stream: OverflowAsStream,
+    /// A whole answer from Responses is gathered from a stream, so that long reasoning meets no gateway's limit.
+    pub aggregate: bool,
+    pub multipliers: Multipliers,
+}
+
+/// Whether a prompt that is too long is told inside a stream, where Codex looks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverflowAsStream {
+    /// To Codex only.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(5),
+            max_answer_bytes: 64 << 20,
+            aliases: BTreeMap::new(),
+            fallback: Fallback::default(),
+            warmup_model: None,
+            tuning: Tuning::default(),
+            compaction_is_agent: true,
+            trust_client: false,
+            overflow_as_stream: OverflowAsStream::default(),
+            aggregate: true,
+            multipliers: [("claude", 1.30), ("grok", 1.05), ("gemini", 1.05)]
+                .map(|(prefix, factor)| (prefix.to_owned(), factor))
+                .into(),
+        }
+    }
+}

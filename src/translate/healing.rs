@@ -1,0 +1,616 @@
+//! What to change in a request that upstream refused, so that it is worth sending once more. A table: each row knows one
+//! refusal by its words, its fix, and the fact about the model that makes the fix unnecessary next time.
+//!
+//! Facts are remembered per model as `Memory::learned` and applied by [`apply`] before the first attempt:
+//!
+//! | key | value |
+//! |---|---|
+//! | `<way>.rejected` | paths that are deleted; `*` stands for every element of a list |
+//! | `<way>.efforts` | the reasoning efforts that are accepted |
+//! | `messages.betas` | `anthropic-beta` tokens that are not sent |
+//! | `messages.thinking` | `adaptive` or `enabled`: the only form that is accepted |
+//! | `messages.system_role` | false: system messages between the others are folded |
+//! | `chat.max_tokens` | the accepted name of the output limit |
+//! | `chat.tools_need_responses` | true: tools go by Responses |
+//! | `responses.tools` | tool types that are removed |
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Object, Outgoing};
+use crate::protocol::Protocol;
+use crate::protocol::effort::Effort;
+use crate::protocol::failure::{Failure, Kind};
+
+/// What was changed, and what is now known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Healed {
+    /// The row's name in the log.
+    pub rule: &'static str,
+    /// A fact to remember for the model, if the refusal taught one.
+    pub learned: Option<(String, Value)>,
+    /// Send by this protocol instead; the body is unchanged.
+    pub reroute: Option<Protocol>,
+}
+
+/// Retries of one request, over all rows.
+pub const MAX_HEALS: usize = 3;
+
+type Facts = BTreeMap<String, Value>;
+
+/// One refusal, and all that a row may look at and change.
+struct Case<'a> {
+    way: Protocol,
+    text: &'a str,
+    code: &'a str,
+    body: &'a mut Object,
+    betas: &'a mut Vec<String>,
+    facts: &'a Facts,
+    best_effort: bool,
+}
+
+type Fix = fn(&mut Case) -> Option<Outcome>;
+
+enum Outcome {
+    Retry,
+    Learned(String, Value),
+    Reroute(Protocol, String),
+}
+
+/// Rows are tried in this order; each may act once per request.
+const ROWS: [(&str, Fix); 14] = [
+    ("unsupported beta", unsupported_beta),
+    ("tools need responses", tools_need_responses),
+    ("output limit's name", limit_name),
+    ("reasoning effort", reasoning_effort),
+    ("form of thinking", form_of_thinking),
+    ("disabled thinking", disabled_thinking),
+    ("stale thinking", stale_thinking),
+    ("stale encrypted reasoning", stale_encrypted),
+    ("item ids", item_ids),
+    ("system message", system_role),
+    ("extra input", extra_input),
+    ("temperature or top_p", sampling_pair),
+    ("tool type", tool_type),
+    ("strict schema", strict_schema),
+];
+/// Unsupported parameters may be several, one refusal each.
+const PARAMETER: &str = "unsupported parameter";
+
+/// Changes a refused request so that it may pass. `None` where no row knows the refusal, or each that does has acted.
+pub fn heal(
+    way: Protocol,
+    refusal: &Failure,
+    request: &mut Outgoing,
+    facts: &Facts,
+    best_effort: bool,
+    done: &[&'static str],
+) -> Option<Healed> {
+    if refusal.kind != Kind::BadRequest || done.len() >= MAX_HEALS {
+        return None;
+    }
+    let text = refusal.message.clone();
+    let mut case = Case {
+        way,
+        text: &text,
+        code: refusal.code.as_deref().unwrap_or_default(),
+        body: &mut request.body,
+        betas: &mut request.betas,
+        facts,
+        best_effort,
+    };
+    let rows = ROWS.into_iter().filter(|(rule, _)| !done.contains(rule)).chain([(PARAMETER, unsupported_parameter as Fix)]);
+    for (rule, fix) in rows {
+        let healed = |learned, reroute| Some(Healed { rule, learned, reroute });
+        match fix(&mut case) {
+            None => {}
+            Some(Outcome::Retry) => return healed(None, None),
+            Some(Outcome::Learned(key, value)) => return healed(Some((key, value)), None),
+            Some(Outcome::Reroute(way, key)) => return healed(Some((key, json!(true))), Some(way)),
+        }
+    }
+    None
+}
+
+/// Applies what is known about the model to a request that has not been sent yet.
+pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
+    let fact = |name: &str| facts.get(&key(way, name));
+    for path in strings(fact("rejected")) {
+        delete(&mut request.body, &path);
+    }
+    if let Some(list) = fact("efforts") {
+        clamp_effort(way, &mut request.body, &efforts(list));
+    }
+    if let Some(name) = fact("max_tokens").and_then(Value::as_str) {
+        rename_limit(&mut request.body, name);
+    }
+    if let Some(form) = fact("thinking").and_then(Value::as_str) {
+        switch_thinking(&mut request.body, form);
+    }
+    let dropped = strings(fact("tools"));
+    if !dropped.is_empty() {
+        drop_tools(&mut request.body, |kind| dropped.iter().any(|one| one == kind));
+    }
+    let refused = strings(facts.get("messages.betas"));
+    request.betas.retain(|beta| !refused.contains(beta));
+}
+
+fn key(way: Protocol, name: &str) -> String {
+    format!("{}.{name}", way.name())
+}
+
+/// The remembered list under a key, with one more entry.
+fn grown(case: &Case, name: &str, more: impl IntoIterator<Item = String>) -> Outcome {
+    let key = key(case.way, name);
+    let mut list = strings(case.facts.get(&key));
+    for entry in more {
+        if !list.contains(&entry) {
+            list.push(entry);
+        }
+    }
+    Outcome::Learned(key, json!(list))
+}
+
+fn strings(list: Option<&Value>) -> Vec<String> {
+    let entries = list.and_then(Value::as_array).into_iter().flatten();
+    entries.filter_map(|entry| entry.as_str().map(str::to_owned)).collect()
+}
+
+// The rows.
+
+fn unsupported_beta(case: &mut Case) -> Option<Outcome> {
+    let (_, named) = case.text.split_once("unsupported beta header(s):")?;
+    let named: Vec<String> = named.split(',').map(|beta| beta.trim().trim_end_matches('.').to_owned()).collect();
+    let before = case.betas.len();
+    case.betas.retain(|beta| !named.contains(beta));
+    (case.betas.len() < before).then(|| grown(case, "betas", named))
+}
+
+fn tools_need_responses(case: &mut Case) -> Option<Outcome> {
+    let tells = case.text.contains("Function tools with reasoning_effort are not supported")
+        || case.text.contains("tools") && case.text.contains("/v1/responses");
+    (case.way == Protocol::Chat && tells).then(|| Outcome::Reroute(Protocol::Responses, key(case.way, "tools_need_responses")))
+}
+
+fn limit_name(case: &mut Case) -> Option<Outcome> {
+    if case.way != Protocol::Chat {
+        return None;
+    }
+    let name = if case.text.contains("Use 'max_completion_tokens'") || case.text.contains("use max_completion_tokens") {
+        "max_completion_tokens"
+    } else if unsupported_name(case.text)? == "max_completion_tokens" {
+        "max_tokens"
+    } else if unsupported_name(case.text)? == "max_tokens" {
+        "max_completion_tokens"
+    } else {
+        return None;
+    };
+    rename_limit(case.body, name).then(|| Outcome::Learned(key(case.way, "max_tokens"), json!(name)))
+}
+
+fn reasoning_effort(case: &mut Case) -> Option<Outcome> {
+    let lower = case.text.to_ascii_lowercase();
+    let about_effort = case.code == "invalid_reasoning_effort" || lower.contains("effort");
+    let (_, listed) = lower.split_once("supported values").filter(|_| about_effort)?;
+    let words = listed.split(|letter: char| !letter.is_ascii_lowercase());
+    let mut accepted: Vec<Effort> = words.filter_map(Effort::read).collect();
+    accepted.sort_unstable();
+    accepted.dedup();
+    if accepted.is_empty() || !clamp_effort(case.way, case.body, &accepted) {
+        return None;
+    }
+    let names: Vec<&str> = accepted.iter().map(|effort| effort.name()).collect();
+    Some(Outcome::Learned(key(case.way, "efforts"), json!(names)))
+}
+
+fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
+    let lower = case.text.to_ascii_lowercase();
+    let form = if lower.contains("adaptive thinking is not supported") {
+        "enabled"
+    } else if lower.contains("thinking.type.enabled") && lower.contains("not supported") {
+        "adaptive"
+    } else {
+        return None;
+    };
+    switch_thinking(case.body, form).then(|| Outcome::Learned(key(case.way, "thinking"), json!(form)))
+}
+
+fn disabled_thinking(case: &mut Case) -> Option<Outcome> {
+    let about = case.text.contains("thinking") && case.text.contains("disabled");
+    if !about || case.body.get("thinking").is_none_or(|thinking| thinking["type"] != "disabled") {
+        return None;
+    }
+    case.body.shift_remove("thinking");
+    let forced = case.body.get("tool_choice").is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
+    if forced {
+        case.body.insert("tool_choice".into(), json!({"type": "auto"}));
+    }
+    Some(Outcome::Retry)
+}
+
+fn stale_thinking(case: &mut Case) -> Option<Outcome> {
+    let lower = case.text.to_ascii_lowercase();
+    let stale = lower.contains("signature") && lower.contains("thinking")
+        || lower.contains("must contain thinking")
+        || lower.contains("signature: field required")
+        || lower.contains("expected thinking or redacted_thinking")
+        || lower.contains("expected `thinking` or `redacted_thinking`");
+    if case.way != Protocol::Messages || !stale {
+        return None;
+    }
+    let stripped = strip_thinking(case.body);
+    let expected = lower.contains("expected");
+    let was_on = case.body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled");
+    if expected && was_on {
+        case.body.insert("thinking".into(), json!({"type": "disabled"}));
+    }
+    (stripped || expected && was_on).then_some(Outcome::Retry)
+}
+
+fn stale_encrypted(case: &mut Case) -> Option<Outcome> {
+    let lower = case.text.to_ascii_lowercase();
+    let stale = case.code == "invalid_encrypted_content"
+        || lower.contains("encrypted") && (lower.contains("could not be verified") || lower.contains("could not be decrypted"))
+        || lower.contains("item_id mismatch")
+        || lower.contains("does not belong to this connection");
+    if case.way != Protocol::Responses || !stale {
+        return None;
+    }
+    let input = case.body.get_mut("input")?.as_array_mut()?;
+    let drop_kind = |input: &mut Vec<Value>, kind: &str| {
+        let before = input.len();
+        input.retain(|item| item["type"] != kind);
+        input.len() < before
+    };
+    (drop_kind(input, "reasoning") || drop_kind(input, "compaction")).then_some(Outcome::Retry)
+}
+
+fn item_ids(case: &mut Case) -> Option<Outcome> {
+    let about = case.way == Protocol::Responses && case.text.contains("Invalid 'input[") && case.text.contains("].id'");
+    if !about {
+        return None;
+    }
+    delete(case.body, "input.*.id").then(|| grown(case, "rejected", ["input.*.id".to_owned()]))
+}
+
+fn system_role(case: &mut Case) -> Option<Outcome> {
+    let lower = case.text.to_ascii_lowercase();
+    let about = lower.contains("role") && lower.contains("system") && lower.contains("messages");
+    if case.way != Protocol::Messages || !about {
+        return None;
+    }
+    let messages = case.body.get_mut("messages")?.as_array_mut()?;
+    super::history::fold_system(messages).then(|| Outcome::Learned(key(case.way, "system_role"), json!(false)))
+}
+
+fn extra_input(case: &mut Case) -> Option<Outcome> {
+    const TEXT: &str = ": Extra inputs are not permitted";
+    let mut paths = Vec::new();
+    for (at, _) in case.text.match_indices(TEXT) {
+        let before = &case.text[..at];
+        let start = before.rfind(|letter: char| !is_path_letter(letter)).map_or(0, |end| {
+            end + before[end..].chars().next().map_or(1, char::len_utf8)
+        });
+        let path = column(&before[start..]);
+        if delete(case.body, &path) {
+            paths.push(path);
+        }
+    }
+    (!paths.is_empty()).then(|| grown(case, "rejected", paths))
+}
+
+fn is_path_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "._$-".contains(letter)
+}
+
+fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
+    let name = unsupported_name(case.text)?.to_owned();
+    delete(case.body, &name).then(|| grown(case, "rejected", [name]))
+}
+
+/// The name in `Unsupported parameter: 'name'`, or in `'name' is not supported with this model`.
+fn unsupported_name(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("Unsupported parameter: ").or_else(|| text.split_once("Unknown parameter: "))?;
+    rest.trim_start().strip_prefix(['\'', '"', '`'])?.split(['\'', '"', '`']).next()
+}
+
+fn sampling_pair(case: &mut Case) -> Option<Outcome> {
+    let both = case.text.contains("temperature") && case.text.contains("top_p") && case.text.contains("cannot both");
+    (both && delete(case.body, "top_p")).then(|| grown(case, "rejected", ["top_p".to_owned()]))
+}
+
+fn tool_type(case: &mut Case) -> Option<Outcome> {
+    if case.way != Protocol::Responses {
+        return None;
+    }
+    const REMOVABLE: [&str; 5] = ["web_search", "web_search_preview", "tool_search", "local_shell", "mcp"];
+    let policy = ["allowedPartnerModelFeatures", "disallowed feature", "organization policy constraint"];
+    let by_policy = policy.iter().any(|words| case.text.contains(words));
+    let named = REMOVABLE.iter().find(|kind| case.text.contains(&format!("'{kind}'")) || by_policy && kind.starts_with("web"));
+    let named = (*named?).to_owned();
+    drop_tools(case.body, |kind| kind == named).then(|| grown(case, "tools", [named]))
+}
+
+fn strict_schema(case: &mut Case) -> Option<Outcome> {
+    let about = case.text.contains("FAILED_PRECONDITION")
+        || case.text.contains("allowedPartnerModelFeatures")
+        || case.text.contains("strict") && case.text.contains("not supported");
+    if case.way != Protocol::Messages || !about {
+        return None;
+    }
+    if delete(case.body, "tools.*.strict") {
+        return Some(grown(case, "rejected", ["tools.*.strict".to_owned()]));
+    }
+    (case.best_effort && delete(case.body, "output_config.format"))
+        .then(|| grown(case, "rejected", ["output_config.format".to_owned()]))
+}
+
+// What the rows and the facts do to a body.
+
+/// A refusal's path with every index widened to its whole list.
+fn column(path: &str) -> String {
+    let is_index = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    path.split('.').map(|part| if is_index(part) { "*" } else { part }).collect::<Vec<_>>().join(".")
+}
+
+/// Fields that carry the request itself; never deleted.
+const VITAL: [&str; 10] = ["model", "messages", "system", "tools", "role", "type", "text", "content", "name", "input"];
+
+/// Deletes every field that a path names; false where there was none, or where it is vital.
+fn delete(body: &mut Object, path: &str) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    match parts.last() {
+        None | Some(&"*") => false,
+        Some(last) if VITAL.contains(last) || *last == "id" && !path.starts_with("input.") => false,
+        Some(_) => delete_in(body, &parts),
+    }
+}
+
+fn delete_in(object: &mut Object, parts: &[&str]) -> bool {
+    match parts {
+        [] => false,
+        [last] => object.shift_remove(*last).is_some(),
+        [first, rest @ ..] => match object.get_mut(*first) {
+            Some(value) => delete_below(value, rest),
+            // A validator names the variant it tried: `tools.0.custom.x`, `cache_control.ephemeral.x`.
+            None => delete_in(object, rest),
+        },
+    }
+}
+
+fn delete_below(value: &mut Value, parts: &[&str]) -> bool {
+    match (value, parts) {
+        (Value::Array(list), ["*", rest @ ..]) => {
+            list.iter_mut().fold(false, |deleted, entry| delete_below(entry, rest) | deleted)
+        }
+        (Value::Object(object), parts) => delete_in(object, parts),
+        _ => false,
+    }
+}
+
+fn efforts(list: &Value) -> Vec<Effort> {
+    strings(Some(list)).iter().filter_map(|name| Effort::read(name)).collect()
+}
+
+/// Brings the request's effort into a list; false where it has none or nothing changed.
+fn clamp_effort(way: Protocol, body: &mut Object, accepted: &[Effort]) -> bool {
+    let slot = match way {
+        Protocol::Chat => body.get_mut("reasoning_effort"),
+        Protocol::Responses => body.get_mut("reasoning").and_then(|reasoning| reasoning.get_mut("effort")),
+        Protocol::Messages => body.get_mut("output_config").and_then(|config| config.get_mut("effort")),
+    };
+    let Some(slot) = slot else { return false };
+    let asked = slot.as_str().and_then(Effort::read).unwrap_or(Effort::Medium);
+    let fitting = json!(asked.clamp(accepted).name());
+    let changed = *slot != fitting;
+    *slot = fitting;
+    changed
+}
+
+fn rename_limit(body: &mut Object, name: &str) -> bool {
+    let other = if name == "max_tokens" { "max_completion_tokens" } else { "max_tokens" };
+    match body.shift_remove(other) {
+        Some(limit) => body.insert(name.to_owned(), limit).is_none(),
+        None => false,
+    }
+}
+
+/// Says the same wish for thinking in the other form.
+fn switch_thinking(body: &mut Object, form: &str) -> bool {
+    let Some(thinking) = body.get("thinking").cloned() else { return false };
+    match (thinking["type"].as_str(), form) {
+        (Some("adaptive"), "enabled") => {
+            let effort = body.get("output_config").and_then(|config| Effort::read(config["effort"].as_str()?));
+            let ceiling = body.get("max_tokens").and_then(Value::as_u64).unwrap_or(u64::MAX).saturating_sub(1);
+            let budget = effort.and_then(Effort::budget).unwrap_or(1024).min(32_000).min(ceiling);
+            if budget < 1024 {
+                body.shift_remove("thinking");
+            } else {
+                body.insert("thinking".into(), json!({"type": "enabled", "budget_tokens": budget}));
+            }
+            delete(body, "output_config.effort");
+            true
+        }
+        (Some("enabled"), "adaptive") => {
+            let effort = Effort::of_budget(thinking["budget_tokens"].as_u64().unwrap_or(0)).name();
+            body.insert("thinking".into(), json!({"type": "adaptive"}));
+            if let Some(config) = body.entry("output_config").or_insert_with(|| json!({})).as_object_mut() {
+                config.entry("effort").or_insert_with(|| json!(effort));
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Removes all thinking from the history, and the answers that were nothing else.
+fn strip_thinking(body: &mut Object) -> bool {
+    let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else { return false };
+    let mut stripped = false;
+    for message in messages.iter_mut() {
+        if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
+            let before = blocks.len();
+            blocks.retain(|block| !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")));
+            stripped |= blocks.len() < before;
+        }
+    }
+    messages.retain(|message| message["content"].as_array().is_none_or(|blocks| !blocks.is_empty()));
+    super::history::merge_same_role(messages);
+    stripped
+}
+
+fn drop_tools(body: &mut Object, dropped: impl Fn(&str) -> bool) -> bool {
+    let Some(tools) = body.get_mut("tools").and_then(Value::as_array_mut) else { return false };
+    let before = tools.len();
+    tools.retain(|tool| !dropped(tool["type"].as_str().unwrap_or_default()));
+    let (after, changed) = (tools.len(), tools.len() < before);
+    if changed {
+        let names_dropped = body.get("tool_choice").is_some_and(|choice| dropped(choice["type"].as_str().unwrap_or_default()));
+        if after == 0 {
+            body.shift_remove("tools");
+            body.shift_remove("tool_choice");
+            body.shift_remove("parallel_tool_calls");
+        } else if names_dropped {
+            body.insert("tool_choice".into(), json!("auto"));
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heals once; the changed body and what was learned.
+    fn once(way: Protocol, message: &str, body: Value) -> Option<(Value, Option<(String, Value)>)> {
+        let mut request = outgoing(body);
+        let refusal = Failure::new(Kind::BadRequest, message);
+        let healed = heal(way, &refusal, &mut request, &Facts::new(), false, &[])?;
+        Some((Value::Object(request.body), healed.learned))
+    }
+
+    fn outgoing(body: Value) -> Outgoing {
+        Outgoing { body: body.as_object().unwrap().clone(), ..Outgoing::default() }
+    }
+
+    #[test]
+    fn k023_an_extra_input_goes_and_is_remembered() {
+        let body = json!({"model": "m", "context_management": {"edits": []}});
+        let (body, learned) =
+            once(Protocol::Messages, "context_management: Extra inputs are not permitted", body).unwrap();
+        assert_eq!(body, json!({"model": "m"}));
+        assert_eq!(learned, Some(("messages.rejected".into(), json!(["context_management"]))));
+        let mut next = outgoing(json!({"model": "m", "context_management": {}}));
+        apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
+        assert_eq!(Value::Object(next.body), json!({"model": "m"}));
+    }
+
+    #[test]
+    fn a_path_widens_to_its_column_and_passes_over_variant_names() {
+        let body = json!({"tools": [{"name": "a", "x": 1}, {"name": "b", "x": 2}],
+            "messages": [{"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral", "scope": "g"}}]}]});
+        let message = "tools.0.custom.x: Extra inputs are not permitted, \
+            messages.0.content.0.cache_control.ephemeral.scope: Extra inputs are not permitted";
+        let (body, learned) = once(Protocol::Messages, message, body).unwrap();
+        assert_eq!(body["tools"], json!([{"name": "a"}, {"name": "b"}]));
+        assert_eq!(body["messages"][0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+        assert_eq!(learned.unwrap().1.as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn vital_fields_stay() {
+        for path in ["messages", "tools.0.name", "messages.1.content", "messages.0.content.0.tool_use.id"] {
+            let body = json!({"tools": [{"name": "a"}], "messages": [{"role": "user", "content": [{"id": "x"}]}]});
+            assert_eq!(once(Protocol::Messages, &format!("{path}: Extra inputs are not permitted"), body), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn k169_unsupported_betas_go_for_good() {
+        let mut request = outgoing(json!({}));
+        request.betas = vec!["x-2026-01-01".into(), "interleaved-thinking-2025-05-14".into()];
+        let refusal = Failure::new(Kind::BadRequest, "unsupported beta header(s): x-2026-01-01");
+        let healed = heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(request.betas, ["interleaved-thinking-2025-05-14"]);
+        assert_eq!(healed.learned, Some(("messages.betas".into(), json!(["x-2026-01-01"]))));
+    }
+
+    #[test]
+    fn k032_stale_thinking_goes_once() {
+        let body = json!({"messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "x"}]},
+            {"role": "user", "content": "b"},
+        ]});
+        let message = "messages.1.content.0: Invalid `signature` in `thinking` block";
+        let (healed, learned) = once(Protocol::Messages, message, body.clone()).unwrap();
+        assert_eq!(healed["messages"].as_array().unwrap().len(), 1, "{healed}");
+        assert_eq!(learned, None);
+        let refusal = Failure::new(Kind::BadRequest, message);
+        assert_eq!(heal(Protocol::Messages, &refusal, &mut outgoing(body), &Facts::new(), false, &["stale thinking"]), None);
+    }
+
+    #[test]
+    fn k048_unverifiable_reasoning_goes() {
+        let body = json!({"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
+        let message = "The encrypted content for item rs_1 could not be verified.";
+        let (body, _) = once(Protocol::Responses, message, body).unwrap();
+        assert_eq!(body["input"], json!([{"type": "message", "role": "user"}]));
+    }
+
+    #[test]
+    fn names_and_efforts_are_corrected() {
+        let message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        let (body, learned) = once(Protocol::Chat, message, json!({"max_tokens": 5})).unwrap();
+        assert_eq!(body, json!({"max_completion_tokens": 5}));
+        assert_eq!(learned, Some(("chat.max_tokens".into(), json!("max_completion_tokens"))));
+
+        let message = "Unsupported value: 'minimal' is not supported for reasoning.effort. Supported values are: 'low', 'medium', and 'high'.";
+        let (body, learned) = once(Protocol::Responses, message, json!({"reasoning": {"effort": "minimal"}})).unwrap();
+        assert_eq!(body["reasoning"]["effort"], "low");
+        assert_eq!(learned, Some(("responses.efforts".into(), json!(["low", "medium", "high"]))));
+
+        let (body, _) = once(Protocol::Chat, "Unsupported parameter: 'temperature'", json!({"temperature": 1, "n": 1})).unwrap();
+        assert_eq!(body, json!({"n": 1}));
+    }
+
+    #[test]
+    fn thinking_changes_its_form() {
+        let body = json!({"max_tokens": 9000, "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
+        let (body, _) = once(Protocol::Messages, "adaptive thinking is not supported on this model", body).unwrap();
+        assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 8999}));
+        let body = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}});
+        let (body, _) = once(Protocol::Messages, "thinking.type.enabled is not supported for this model", body).unwrap();
+        assert_eq!((&body["thinking"], &body["output_config"]), (&json!({"type": "adaptive"}), &json!({"effort": "high"})));
+    }
+
+    #[test]
+    fn tools_with_reasoning_go_by_responses() {
+        let refusal = Failure::new(
+            Kind::BadRequest,
+            "Function tools with reasoning_effort are not supported for m in /v1/chat/completions. Please use /v1/responses instead.",
+        );
+        let healed = heal(Protocol::Chat, &refusal, &mut outgoing(json!({})), &Facts::new(), false, &[]).unwrap();
+        assert_eq!(healed.reroute, Some(Protocol::Responses));
+        assert_eq!(healed.learned, Some(("chat.tools_need_responses".into(), json!(true))));
+    }
+
+    #[test]
+    fn a_refused_search_tool_is_left_out() {
+        let body = json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}});
+        let (body, learned) = once(Protocol::Responses, "Invalid value: 'web_search'", body).unwrap();
+        assert_eq!(body, json!({}));
+        assert_eq!(learned, Some(("responses.tools".into(), json!(["web_search"]))));
+    }
+
+    #[test]
+    fn other_refusals_are_not_touched() {
+        assert_eq!(once(Protocol::Messages, "messages: at least one message is required", json!({"messages": []})), None);
+        let failure = Failure::new(Kind::RateLimited, "x: Extra inputs are not permitted");
+        assert_eq!(heal(Protocol::Messages, &failure, &mut outgoing(json!({"x": 1})), &Facts::new(), false, &[]), None);
+        let done = ["a", "b", "c"];
+        let failure = Failure::new(Kind::BadRequest, "x: Extra inputs are not permitted");
+        assert_eq!(heal(Protocol::Messages, &failure, &mut outgoing(json!({"x": 1})), &Facts::new(), false, &done), None);
+    }
+}
