@@ -1,3 +1,5 @@
 //! copilot-proxy: your own GitHub Copilot subscription, for every client of the OpenAI and Anthropic APIs.
 
 pub mod protocol;
+pub mod secret;
+pub mod upstream;
