@@ -2,4 +2,6 @@
 
 pub mod protocol;
 pub mod routing;
+pub mod secret;
 pub mod translate;
+pub mod upstream;

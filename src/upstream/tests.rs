@@ -1,0 +1,1 @@
+//! The floor against small fake upstreams, each scripted byte by byte.
