@@ -1,57 +1,108 @@
 //! One exchange with Copilot: a credential, the call, one fresh try after a refused credential. Knows nothing of what
 //! the body says.
 
-use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{of_upstream, passed_on};
 use super::{Error, Relay};
 use crate::actors::token::{Credential, GetCredential, Invalidate};
 use crate::protocol::failure::{Failure, Kind};
 use crate::translate::upstream_failure;
+use crate::upstream::Answer;
 use crate::upstream::copilot::{Access, Call};
-use crate::upstream::{self, Answer};
 
-/// The longest error body that is read, and for how long.
+/// How much of an error is read, and for how long.
 const MAX_ERROR: usize = 64 << 10;
-const ERROR_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const ERROR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer that was no success.
+struct Refusal {
+    error: Error,
+    /// Upstream spoke of the credential, not of the request.
+    credential: bool,
+}
 
 impl Relay {
     /// Sends a call with the seat's credential. Any answer but a success is an error here, read once into a failure.
     pub(super) async fn send(&self, call: &Call) -> Result<Answer, Error> {
         let credential = self.credential().await?;
-        let refused = match self.attempt(&credential, call).await {
-            Err(Refused { error, credential_refused: Some(why) }) => {
-                let invalidate = Invalidate { generation: credential.generation, why };
-                self.actors.ask(&self.actors.token, invalidate).await?;
-                log::info!("credential refused, asked for a fresh one: {}", error.failure.message);
-                error
-            }
-            Err(Refused { error, .. }) => return Err(error),
+        let refusal = match self.attempt(&credential, call).await {
             Ok(answer) => return Ok(answer),
+            Err(refusal) if refusal.credential => refusal,
+            Err(refusal) => return Err(refusal.error),
         };
-        let fresh = self.credential().await.unwrap_or_else(|_| credential.clone());
-        if fresh.generation == credential.generation {
-            return Err(refused);
+        log::info!("credential refused, asking for a fresh one: {}", refusal.error.failure.message);
+        let why = refusal.error.failure.message.clone();
+        self.actors.invalidate(Invalidate { generation: credential.generation, why }).await?;
+        match self.credential().await {
+            Ok(fresh) if fresh.generation != credential.generation => {
+                self.attempt(&fresh, call).await.map_err(|refusal| refusal.error)
+            }
+            _ => Err(refusal.error),
         }
-        self.attempt(&fresh, call).await.map_err(|refused| refused.error)
     }
 
-    async fn credential(&self) -> Result<std::sync::Arc<Credential>, Error> {
-        self.actors.ask(&self.actors.token, GetCredential).await?.map_err(|error| {
+    async fn credential(&self) -> Result<Arc<Credential>, Error> {
+        let asked = self.actors.credential(GetCredential).await?;
+        asked.map_err(|error| {
             let kind = if error.is_permanent() { Kind::UpstreamAuth } else { Kind::Unavailable };
             Failure::new(kind, error.to_string()).into()
         })
     }
 
-    async fn attempt(&self, credential: &Credential, call: &Call) -> Result<Answer, Refused> {
+    async fn attempt(&self, credential: &Credential, call: &Call) -> Result<Answer, Refusal> {
         let access = Access { token: credential.token.clone(), base_url: credential.base_url.clone() };
-        let answer = self.copilot.send(&access, call).await.map_err(|error| Refused {
-            error: of_upstream(&error).into(),
-            credential_refused: None,
-        })?;
-        if answer.is_success() {
-            return Ok(answer);
+        match self.copilot.send(&access, call).await {
+            Ok(answer) if answer.is_success() => Ok(answer),
+            Ok(answer) => Err(read_refusal(answer).await),
+            Err(error) => Err(Refusal { error: of_upstream(&error).into(), credential: false }),
         }
-        Err(read_refusal(answer).await)
+    }
+}
+
+async fn read_refusal(answer: Answer) -> Refusal {
+    let (status, headers) = (answer.status, answer.headers.clone());
+    let body = match tokio::time::timeout(ERROR_PATIENCE, answer.whole(MAX_ERROR)).await {
+        Ok(Ok(body)) => body,
+        _ => bytes::Bytes::new(),
+    };
+    let failure = upstream_failure::read(status, &headers, &body);
+    let credential = is_about_credential(status, &headers, &failure.message, failure.code.as_deref());
+    Refusal { error: Error { failure, headers: passed_on(&headers) }, credential }
+}
+
+/// Whether a fresh credential may help: a refused token, a bare 403, or a host that is not this token's.
+fn is_about_credential(status: u16, headers: &[(String, String)], message: &str, code: Option<&str>) -> bool {
+    const TOKEN_CODES: [&str; 3] = ["token_expired", "expired_token", "invalid_token"];
+    let about_token = code.is_some_and(|code| TOKEN_CODES.contains(&code)) || message.contains("token expired");
+    match status {
+        // An item of another connection is the request's fault, whatever the status says.
+        401 => !message.contains("does not belong to this connection"),
+        403 => {
+            let asks_to_wait = headers.iter().any(|(name, _)| name == "retry-after");
+            about_token || message.trim().eq_ignore_ascii_case("forbidden") && !asks_to_wait
+        }
+        421 => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refused_credential_is_renewed() {
+        let about = |status, message: &str, code| is_about_credential(status, &[], message, code);
+        assert!(about(401, "unauthorized: token expired", None));
+        assert!(!about(401, "input item ID does not belong to this connection", None));
+        assert!(about(403, "Forbidden", None));
+        assert!(about(403, "x", Some("token_expired")));
+        assert!(!about(403, "access to this endpoint is forbidden, please review our Terms of Service", None));
+        assert!(about(421, "Misdirected Request", None));
+        assert!(!about(429, "token expired", None));
+        let wait = [("retry-after".to_owned(), "5".to_owned())];
+        assert!(!is_about_credential(403, &wait, "Forbidden", None));
     }
 }

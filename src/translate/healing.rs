@@ -100,7 +100,10 @@ pub fn heal(
         facts,
         best_effort,
     };
-    let rows = ROWS.into_iter().filter(|(rule, _)| !done.contains(rule)).chain([(PARAMETER, unsupported_parameter as Fix)]);
+    let rows = ROWS
+        .into_iter()
+        .filter(|(rule, _)| !done.contains(rule))
+        .chain([(PARAMETER, unsupported_parameter as Fix)]);
     for (rule, fix) in rows {
         let healed = |learned, reroute| Some(Healed { rule, learned, reroute });
         match fix(&mut case) {
@@ -161,16 +164,22 @@ fn strings(list: Option<&Value>) -> Vec<String> {
 
 fn unsupported_beta(case: &mut Case) -> Option<Outcome> {
     let (_, named) = case.text.split_once("unsupported beta header(s):")?;
-    let named: Vec<String> = named.split(',').map(|beta| beta.trim().trim_end_matches('.').to_owned()).collect();
+    let named: Vec<String> = named
+        .split(',')
+        .map(|beta| beta.trim().trim_end_matches('.').to_owned())
+        .collect();
     let before = case.betas.len();
     case.betas.retain(|beta| !named.contains(beta));
     (case.betas.len() < before).then(|| grown(case, "betas", named))
 }
 
 fn tools_need_responses(case: &mut Case) -> Option<Outcome> {
-    let tells = case.text.contains("Function tools with reasoning_effort are not supported")
+    let tells = case
+        .text
+        .contains("Function tools with reasoning_effort are not supported")
         || case.text.contains("tools") && case.text.contains("/v1/responses");
-    (case.way == Protocol::Chat && tells).then(|| Outcome::Reroute(Protocol::Responses, key(case.way, "tools_need_responses")))
+    (case.way == Protocol::Chat && tells)
+        .then(|| Outcome::Reroute(Protocol::Responses, key(case.way, "tools_need_responses")))
 }
 
 fn limit_name(case: &mut Case) -> Option<Outcome> {
@@ -218,11 +227,19 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
 
 fn disabled_thinking(case: &mut Case) -> Option<Outcome> {
     let about = case.text.contains("thinking") && case.text.contains("disabled");
-    if !about || case.body.get("thinking").is_none_or(|thinking| thinking["type"] != "disabled") {
+    if !about
+        || case
+            .body
+            .get("thinking")
+            .is_none_or(|thinking| thinking["type"] != "disabled")
+    {
         return None;
     }
     case.body.shift_remove("thinking");
-    let forced = case.body.get("tool_choice").is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
+    let forced = case
+        .body
+        .get("tool_choice")
+        .is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
     if forced {
         case.body.insert("tool_choice".into(), json!({"type": "auto"}));
     }
@@ -241,7 +258,10 @@ fn stale_thinking(case: &mut Case) -> Option<Outcome> {
     }
     let stripped = strip_thinking(case.body);
     let expected = lower.contains("expected");
-    let was_on = case.body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled");
+    let was_on = case
+        .body
+        .get("thinking")
+        .is_some_and(|thinking| thinking["type"] == "enabled");
     if expected && was_on {
         case.body.insert("thinking".into(), json!({"type": "disabled"}));
     }
@@ -251,7 +271,8 @@ fn stale_thinking(case: &mut Case) -> Option<Outcome> {
 fn stale_encrypted(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let stale = case.code == "invalid_encrypted_content"
-        || lower.contains("encrypted") && (lower.contains("could not be verified") || lower.contains("could not be decrypted"))
+        || lower.contains("encrypted")
+            && (lower.contains("could not be verified") || lower.contains("could not be decrypted"))
         || lower.contains("item_id mismatch")
         || lower.contains("does not belong to this connection");
     if case.way != Protocol::Responses || !stale {
@@ -289,9 +310,9 @@ fn extra_input(case: &mut Case) -> Option<Outcome> {
     let mut paths = Vec::new();
     for (at, _) in case.text.match_indices(TEXT) {
         let before = &case.text[..at];
-        let start = before.rfind(|letter: char| !is_path_letter(letter)).map_or(0, |end| {
-            end + before[end..].chars().next().map_or(1, char::len_utf8)
-        });
+        let start = before
+            .rfind(|letter: char| !is_path_letter(letter))
+            .map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
         let path = column(&before[start..]);
         if delete(case.body, &path) {
             paths.push(path);
@@ -311,8 +332,13 @@ fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
 
 /// The name in `Unsupported parameter: 'name'`, or in `'name' is not supported with this model`.
 fn unsupported_name(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("Unsupported parameter: ").or_else(|| text.split_once("Unknown parameter: "))?;
-    rest.trim_start().strip_prefix(['\'', '"', '`'])?.split(['\'', '"', '`']).next()
+    let (_, rest) = text
+        .split_once("Unsupported parameter: ")
+        .or_else(|| text.split_once("Unknown parameter: "))?;
+    rest.trim_start()
+        .strip_prefix(['\'', '"', '`'])?
+        .split(['\'', '"', '`'])
+        .next()
 }
 
 fn sampling_pair(case: &mut Case) -> Option<Outcome> {
@@ -325,9 +351,15 @@ fn tool_type(case: &mut Case) -> Option<Outcome> {
         return None;
     }
     const REMOVABLE: [&str; 5] = ["web_search", "web_search_preview", "tool_search", "local_shell", "mcp"];
-    let policy = ["allowedPartnerModelFeatures", "disallowed feature", "organization policy constraint"];
+    let policy = [
+        "allowedPartnerModelFeatures",
+        "disallowed feature",
+        "organization policy constraint",
+    ];
     let by_policy = policy.iter().any(|words| case.text.contains(words));
-    let named = REMOVABLE.iter().find(|kind| case.text.contains(&format!("'{kind}'")) || by_policy && kind.starts_with("web"));
+    let named = REMOVABLE
+        .iter()
+        .find(|kind| case.text.contains(&format!("'{kind}'")) || by_policy && kind.starts_with("web"));
     let named = (*named?).to_owned();
     drop_tools(case.body, |kind| kind == named).then(|| grown(case, "tools", [named]))
 }
@@ -351,11 +383,16 @@ fn strict_schema(case: &mut Case) -> Option<Outcome> {
 /// A refusal's path with every index widened to its whole list.
 fn column(path: &str) -> String {
     let is_index = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    path.split('.').map(|part| if is_index(part) { "*" } else { part }).collect::<Vec<_>>().join(".")
+    path.split('.')
+        .map(|part| if is_index(part) { "*" } else { part })
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
 /// Fields that carry the request itself; never deleted.
-const VITAL: [&str; 10] = ["model", "messages", "system", "tools", "role", "type", "text", "content", "name", "input"];
+const VITAL: [&str; 10] = [
+    "model", "messages", "system", "tools", "role", "type", "text", "content", "name", "input",
+];
 
 /// Deletes every field that a path names; false where there was none, or where it is vital.
 fn delete(body: &mut Object, path: &str) -> bool {
@@ -381,24 +418,31 @@ fn delete_in(object: &mut Object, parts: &[&str]) -> bool {
 
 fn delete_below(value: &mut Value, parts: &[&str]) -> bool {
     match (value, parts) {
-        (Value::Array(list), ["*", rest @ ..]) => {
-            list.iter_mut().fold(false, |deleted, entry| delete_below(entry, rest) | deleted)
-        }
+        (Value::Array(list), ["*", rest @ ..]) => list
+            .iter_mut()
+            .fold(false, |deleted, entry| delete_below(entry, rest) | deleted),
         (Value::Object(object), parts) => delete_in(object, parts),
         _ => false,
     }
 }
 
 fn efforts(list: &Value) -> Vec<Effort> {
-    strings(Some(list)).iter().filter_map(|name| Effort::read(name)).collect()
+    strings(Some(list))
+        .iter()
+        .filter_map(|name| Effort::read(name))
+        .collect()
 }
 
 /// Brings the request's effort into a list; false where it has none or nothing changed.
 fn clamp_effort(way: Protocol, body: &mut Object, accepted: &[Effort]) -> bool {
     let slot = match way {
         Protocol::Chat => body.get_mut("reasoning_effort"),
-        Protocol::Responses => body.get_mut("reasoning").and_then(|reasoning| reasoning.get_mut("effort")),
-        Protocol::Messages => body.get_mut("output_config").and_then(|config| config.get_mut("effort")),
+        Protocol::Responses => body
+            .get_mut("reasoning")
+            .and_then(|reasoning| reasoning.get_mut("effort")),
+        Protocol::Messages => body
+            .get_mut("output_config")
+            .and_then(|config| config.get_mut("effort")),
     };
     let Some(slot) = slot else { return false };
     let asked = slot.as_str().and_then(Effort::read).unwrap_or(Effort::Medium);
@@ -409,7 +453,11 @@ fn clamp_effort(way: Protocol, body: &mut Object, accepted: &[Effort]) -> bool {
 }
 
 fn rename_limit(body: &mut Object, name: &str) -> bool {
-    let other = if name == "max_tokens" { "max_completion_tokens" } else { "max_tokens" };
+    let other = if name == "max_tokens" {
+        "max_completion_tokens"
+    } else {
+        "max_tokens"
+    };
     match body.shift_remove(other) {
         Some(limit) => body.insert(name.to_owned(), limit).is_none(),
         None => false,
@@ -418,11 +466,19 @@ fn rename_limit(body: &mut Object, name: &str) -> bool {
 
 /// Says the same wish for thinking in the other form.
 fn switch_thinking(body: &mut Object, form: &str) -> bool {
-    let Some(thinking) = body.get("thinking").cloned() else { return false };
+    let Some(thinking) = body.get("thinking").cloned() else {
+        return false;
+    };
     match (thinking["type"].as_str(), form) {
         (Some("adaptive"), "enabled") => {
-            let effort = body.get("output_config").and_then(|config| Effort::read(config["effort"].as_str()?));
-            let ceiling = body.get("max_tokens").and_then(Value::as_u64).unwrap_or(u64::MAX).saturating_sub(1);
+            let effort = body
+                .get("output_config")
+                .and_then(|config| Effort::read(config["effort"].as_str()?));
+            let ceiling = body
+                .get("max_tokens")
+                .and_then(Value::as_u64)
+                .unwrap_or(u64::MAX)
+                .saturating_sub(1);
             let budget = effort.and_then(Effort::budget).unwrap_or(1024).min(32_000).min(ceiling);
             if budget < 1024 {
                 body.shift_remove("thinking");
@@ -446,7 +502,9 @@ fn switch_thinking(body: &mut Object, form: &str) -> bool {
 
 /// Removes all thinking from the history, and the answers that were nothing else.
 fn strip_thinking(body: &mut Object) -> bool {
-    let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else { return false };
+    let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let mut stripped = false;
     for message in messages.iter_mut() {
         if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
@@ -461,12 +519,16 @@ fn strip_thinking(body: &mut Object) -> bool {
 }
 
 fn drop_tools(body: &mut Object, dropped: impl Fn(&str) -> bool) -> bool {
-    let Some(tools) = body.get_mut("tools").and_then(Value::as_array_mut) else { return false };
+    let Some(tools) = body.get_mut("tools").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let before = tools.len();
     tools.retain(|tool| !dropped(tool["type"].as_str().unwrap_or_default()));
     let (after, changed) = (tools.len(), tools.len() < before);
     if changed {
-        let names_dropped = body.get("tool_choice").is_some_and(|choice| dropped(choice["type"].as_str().unwrap_or_default()));
+        let names_dropped = body
+            .get("tool_choice")
+            .is_some_and(|choice| dropped(choice["type"].as_str().unwrap_or_default()));
         if after == 0 {
             body.shift_remove("tools");
             body.shift_remove("tool_choice");
@@ -491,16 +553,26 @@ mod tests {
     }
 
     fn outgoing(body: Value) -> Outgoing {
-        Outgoing { body: body.as_object().unwrap().clone(), ..Outgoing::default() }
+        Outgoing {
+            body: body.as_object().unwrap().clone(),
+            ..Outgoing::default()
+        }
     }
 
     #[test]
     fn k023_an_extra_input_goes_and_is_remembered() {
         let body = json!({"model": "m", "context_management": {"edits": []}});
-        let (body, learned) =
-            once(Protocol::Messages, "context_management: Extra inputs are not permitted", body).unwrap();
+        let (body, learned) = once(
+            Protocol::Messages,
+            "context_management: Extra inputs are not permitted",
+            body,
+        )
+        .unwrap();
         assert_eq!(body, json!({"model": "m"}));
-        assert_eq!(learned, Some(("messages.rejected".into(), json!(["context_management"]))));
+        assert_eq!(
+            learned,
+            Some(("messages.rejected".into(), json!(["context_management"])))
+        );
         let mut next = outgoing(json!({"model": "m", "context_management": {}}));
         apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
         assert_eq!(Value::Object(next.body), json!({"model": "m"}));
@@ -514,15 +586,31 @@ mod tests {
             messages.0.content.0.cache_control.ephemeral.scope: Extra inputs are not permitted";
         let (body, learned) = once(Protocol::Messages, message, body).unwrap();
         assert_eq!(body["tools"], json!([{"name": "a"}, {"name": "b"}]));
-        assert_eq!(body["messages"][0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+        assert_eq!(
+            body["messages"][0]["content"][0]["cache_control"],
+            json!({"type": "ephemeral"})
+        );
         assert_eq!(learned.unwrap().1.as_array().unwrap().len(), 2);
     }
 
     #[test]
     fn vital_fields_stay() {
-        for path in ["messages", "tools.0.name", "messages.1.content", "messages.0.content.0.tool_use.id"] {
+        for path in [
+            "messages",
+            "tools.0.name",
+            "messages.1.content",
+            "messages.0.content.0.tool_use.id",
+        ] {
             let body = json!({"tools": [{"name": "a"}], "messages": [{"role": "user", "content": [{"id": "x"}]}]});
-            assert_eq!(once(Protocol::Messages, &format!("{path}: Extra inputs are not permitted"), body), None, "{path}");
+            assert_eq!(
+                once(
+                    Protocol::Messages,
+                    &format!("{path}: Extra inputs are not permitted"),
+                    body
+                ),
+                None,
+                "{path}"
+            );
         }
     }
 
@@ -548,12 +636,23 @@ mod tests {
         assert_eq!(healed["messages"].as_array().unwrap().len(), 1, "{healed}");
         assert_eq!(learned, None);
         let refusal = Failure::new(Kind::BadRequest, message);
-        assert_eq!(heal(Protocol::Messages, &refusal, &mut outgoing(body), &Facts::new(), false, &["stale thinking"]), None);
+        assert_eq!(
+            heal(
+                Protocol::Messages,
+                &refusal,
+                &mut outgoing(body),
+                &Facts::new(),
+                false,
+                &["stale thinking"]
+            ),
+            None
+        );
     }
 
     #[test]
     fn k048_unverifiable_reasoning_goes() {
-        let body = json!({"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
+        let body =
+            json!({"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
         let message = "The encrypted content for item rs_1 could not be verified.";
         let (body, _) = once(Protocol::Responses, message, body).unwrap();
         assert_eq!(body["input"], json!([{"type": "message", "role": "user"}]));
@@ -564,25 +663,54 @@ mod tests {
         let message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
         let (body, learned) = once(Protocol::Chat, message, json!({"max_tokens": 5})).unwrap();
         assert_eq!(body, json!({"max_completion_tokens": 5}));
-        assert_eq!(learned, Some(("chat.max_tokens".into(), json!("max_completion_tokens"))));
+        assert_eq!(
+            learned,
+            Some(("chat.max_tokens".into(), json!("max_completion_tokens")))
+        );
 
         let message = "Unsupported value: 'minimal' is not supported for reasoning.effort. Supported values are: 'low', 'medium', and 'high'.";
-        let (body, learned) = once(Protocol::Responses, message, json!({"reasoning": {"effort": "minimal"}})).unwrap();
+        let (body, learned) = once(
+            Protocol::Responses,
+            message,
+            json!({"reasoning": {"effort": "minimal"}}),
+        )
+        .unwrap();
         assert_eq!(body["reasoning"]["effort"], "low");
-        assert_eq!(learned, Some(("responses.efforts".into(), json!(["low", "medium", "high"]))));
+        assert_eq!(
+            learned,
+            Some(("responses.efforts".into(), json!(["low", "medium", "high"])))
+        );
 
-        let (body, _) = once(Protocol::Chat, "Unsupported parameter: 'temperature'", json!({"temperature": 1, "n": 1})).unwrap();
+        let (body, _) = once(
+            Protocol::Chat,
+            "Unsupported parameter: 'temperature'",
+            json!({"temperature": 1, "n": 1}),
+        )
+        .unwrap();
         assert_eq!(body, json!({"n": 1}));
     }
 
     #[test]
     fn thinking_changes_its_form() {
         let body = json!({"max_tokens": 9000, "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
-        let (body, _) = once(Protocol::Messages, "adaptive thinking is not supported on this model", body).unwrap();
+        let (body, _) = once(
+            Protocol::Messages,
+            "adaptive thinking is not supported on this model",
+            body,
+        )
+        .unwrap();
         assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 8999}));
         let body = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}});
-        let (body, _) = once(Protocol::Messages, "thinking.type.enabled is not supported for this model", body).unwrap();
-        assert_eq!((&body["thinking"], &body["output_config"]), (&json!({"type": "adaptive"}), &json!({"effort": "high"})));
+        let (body, _) = once(
+            Protocol::Messages,
+            "thinking.type.enabled is not supported for this model",
+            body,
+        )
+        .unwrap();
+        assert_eq!(
+            (&body["thinking"], &body["output_config"]),
+            (&json!({"type": "adaptive"}), &json!({"effort": "high"}))
+        );
     }
 
     #[test]
@@ -591,7 +719,15 @@ mod tests {
             Kind::BadRequest,
             "Function tools with reasoning_effort are not supported for m in /v1/chat/completions. Please use /v1/responses instead.",
         );
-        let healed = heal(Protocol::Chat, &refusal, &mut outgoing(json!({})), &Facts::new(), false, &[]).unwrap();
+        let healed = heal(
+            Protocol::Chat,
+            &refusal,
+            &mut outgoing(json!({})),
+            &Facts::new(),
+            false,
+            &[],
+        )
+        .unwrap();
         assert_eq!(healed.reroute, Some(Protocol::Responses));
         assert_eq!(healed.learned, Some(("chat.tools_need_responses".into(), json!(true))));
     }
@@ -606,11 +742,38 @@ mod tests {
 
     #[test]
     fn other_refusals_are_not_touched() {
-        assert_eq!(once(Protocol::Messages, "messages: at least one message is required", json!({"messages": []})), None);
+        assert_eq!(
+            once(
+                Protocol::Messages,
+                "messages: at least one message is required",
+                json!({"messages": []})
+            ),
+            None
+        );
         let failure = Failure::new(Kind::RateLimited, "x: Extra inputs are not permitted");
-        assert_eq!(heal(Protocol::Messages, &failure, &mut outgoing(json!({"x": 1})), &Facts::new(), false, &[]), None);
+        assert_eq!(
+            heal(
+                Protocol::Messages,
+                &failure,
+                &mut outgoing(json!({"x": 1})),
+                &Facts::new(),
+                false,
+                &[]
+            ),
+            None
+        );
         let done = ["a", "b", "c"];
         let failure = Failure::new(Kind::BadRequest, "x: Extra inputs are not permitted");
-        assert_eq!(heal(Protocol::Messages, &failure, &mut outgoing(json!({"x": 1})), &Facts::new(), false, &done), None);
+        assert_eq!(
+            heal(
+                Protocol::Messages,
+                &failure,
+                &mut outgoing(json!({"x": 1})),
+                &Facts::new(),
+                false,
+                &done
+            ),
+            None
+        );
     }
 }

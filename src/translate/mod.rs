@@ -2,7 +2,8 @@
 //!
 //! A request goes from the client's shape to the upstream's by one function of [`Context`] → [`Outgoing`], one file a
 //! pair in `request/`, the same-protocol edits in `native/`. The answer comes back through a [`Translator`]: frames in,
-//! frames out.
+//! frames out. Between two protocols that is a [`Bridge`](bridge::Bridge) of one [`Reader`] and one [`Writer`], which
+//! meet in the [`turn`]'s events. A whole answer is the [`fold`] of its stream.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,11 +14,28 @@ use crate::protocol::effort::Effort;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
+pub mod bridge;
 pub mod carrier;
+pub mod compaction;
 pub mod estimate;
+pub mod fold;
+pub mod from_chat;
+pub mod from_messages;
+pub mod from_responses;
+pub mod healing;
+pub mod history;
 pub mod ids;
+pub mod native;
+pub mod pairs;
+pub mod request;
+pub mod rules;
 pub mod tally;
+pub mod to_chat;
+pub mod to_messages;
+pub mod to_responses;
 pub mod turn;
+pub mod upstream_failure;
+pub mod validate;
 
 /// A JSON object whose keys keep their order.
 pub type Object = Map<String, Value>;
@@ -163,6 +181,9 @@ pub trait Translator {
     /// Upstream closed its stream: closes what may be closed, or says that it was cut. Never invents an ending.
     fn end(&mut self, out: &mut Vec<Frame>) -> Result<(), Failure>;
 
+    /// Takes an answer that came whole, as if it had been streamed to its end.
+    fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
     /// Says a failure in the client's protocol, in the middle of the stream.
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>);
 
@@ -181,4 +202,37 @@ pub struct Heard {
     pub nano_aiu: Option<u64>,
     /// Reasoning to keep, by the id of the call it preceded.
     pub kept: Vec<(String, Kept)>,
+}
+
+/// Reads one upstream's answer into the turn's events.
+pub trait Reader {
+    /// Takes one frame of a stream; appends the events it completes. `[DONE]` comes here too.
+    fn feed(&mut self, frame: &Frame, out: &mut Vec<turn::Event>) -> Result<(), Failure>;
+
+    /// Upstream closed its stream: finishes what may be finished, or fails with [`Failure::truncated`].
+    fn end(&mut self, out: &mut Vec<turn::Event>) -> Result<(), Failure>;
+
+    /// Takes an answer that came whole, as if it had been streamed.
+    fn whole(&mut self, answer: &Value, out: &mut Vec<turn::Event>) -> Result<(), Failure>;
+
+    /// Copilot's own price of the call, once it is known.
+    fn nano_aiu(&self) -> Option<u64>;
+}
+
+/// Writes the turn's events as one client's stream.
+pub trait Writer {
+    /// Takes one event; appends the frames it completes.
+    fn feed(&mut self, event: turn::Event, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
+    /// The reader has nothing more to say: writes what waited for that, such as late usage.
+    fn end(&mut self, out: &mut Vec<Frame>);
+
+    /// Says a failure in the middle of the stream; nothing follows.
+    fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>);
+
+    /// The client's stream is complete.
+    fn is_over(&self) -> bool;
+
+    /// Reasoning to keep, by the id of the call it preceded.
+    fn take_kept(&mut self) -> Vec<(String, Kept)>;
 }

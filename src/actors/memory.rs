@@ -1,0 +1,203 @@
+//! What past calls taught us: facts about models that upstream corrected us on, and reasoning that a client is likely to
+//! lose. Both live as long as the process, and are bounded. Knows not what a fact means.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Context, Handler, Message, MessageResult};
+use serde_json::Value;
+
+use crate::translate::{Kept, Memory};
+
+/// What is known that a request to this model, with these calls in its history, may need.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Memory")]
+pub struct Recall {
+    pub model: String,
+    pub call_ids: Vec<String>,
+}
+
+/// Remembers a fact about a model.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Learn {
+    pub model: String,
+    pub key: String,
+    pub value: Value,
+}
+
+/// Keeps the reasoning that came before these calls.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Keep(pub Vec<(String, Kept)>);
+
+/// Every fact, by model.
+#[derive(Debug, Message)]
+#[rtype(result = "Facts")]
+pub struct GetFacts;
+
+pub type Facts = BTreeMap<String, BTreeMap<String, Value>>;
+
+const MAX_KEPT: usize = 4096;
+const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
+/// A single answer's reasoning beyond this is not kept.
+const MAX_BYTES: usize = 1 << 20;
+const MAX_MODELS: usize = 512;
+
+/// Reasoning by call id, the oldest first to go. Plain data; time is an argument.
+#[derive(Debug, Default)]
+struct Stash {
+    by_call: HashMap<String, (Kept, Instant)>,
+    order: VecDeque<(String, Instant)>,
+}
+
+impl Stash {
+    fn put(&mut self, call: String, kept: Kept, now: Instant) {
+        let bytes = kept.text.len() + kept.carriers.iter().map(String::len).sum::<usize>();
+        if bytes > MAX_BYTES || call.is_empty() {
+            return;
+        }
+        self.order.push_back((call.clone(), now));
+        self.by_call.insert(call, (kept, now));
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((_, since)) = self.order.front() {
+            if self.order.len() <= MAX_KEPT && now.duration_since(*since) < KEPT_FOR {
+                break;
+            }
+            // A call that was kept again since has a younger place in the order.
+            if let Some((call, since)) = self.order.pop_front()
+                && self.by_call.get(&call).is_some_and(|(_, kept)| *kept == since)
+            {
+                self.by_call.remove(&call);
+            }
+        }
+    }
+
+    fn get(&self, call: &str, now: Instant) -> Option<&Kept> {
+        let (kept, since) = self.by_call.get(call)?;
+        (now.duration_since(*since) < KEPT_FOR).then_some(kept)
+    }
+}
+
+/// Remembers.
+#[derive(Debug, Default)]
+pub struct MemoryActor {
+    facts: Facts,
+    stash: Stash,
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Actor for MemoryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(1024);
+    }
+}
+
+impl Handler<Recall> for MemoryActor {
+    type Result = MessageResult<Recall>;
+
+    fn handle(&mut self, recall: Recall, _: &mut Self::Context) -> Self::Result {
+        let kept = recall.call_ids.into_iter().filter_map(|call| {
+            let kept = self.stash.get(&call, now())?.clone();
+            Some((call, kept))
+        });
+        MessageResult(Memory {
+            learned: self.facts.get(&recall.model).cloned().unwrap_or_default(),
+            kept: kept.collect(),
+        })
+    }
+}
+
+impl Handler<Learn> for MemoryActor {
+    type Result = ();
+
+    fn handle(&mut self, fact: Learn, _: &mut Self::Context) {
+        if self.facts.len() < MAX_MODELS || self.facts.contains_key(&fact.model) {
+            self.facts.entry(fact.model).or_default().insert(fact.key, fact.value);
+        }
+    }
+}
+
+impl Handler<Keep> for MemoryActor {
+    type Result = ();
+
+    fn handle(&mut self, keep: Keep, _: &mut Self::Context) {
+        for (call, kept) in keep.0 {
+            self.stash.put(call, kept, now());
+        }
+    }
+}
+
+impl Handler<GetFacts> for MemoryActor {
+    type Result = MessageResult<GetFacts>;
+
+    fn handle(&mut self, _: GetFacts, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.facts.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kept(text: &str) -> Kept {
+        Kept {
+            model: "m".into(),
+            text: text.into(),
+            carriers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_stash_is_bounded_and_forgets() {
+        let (mut stash, start) = (Stash::default(), Instant::now());
+        stash.put("again".into(), kept("old"), start);
+        for number in 0..MAX_KEPT - 1 {
+            stash.put(format!("call_{number}"), kept("x"), start);
+        }
+        stash.put("again".into(), kept("new"), start + Duration::from_secs(1));
+        assert_eq!(stash.get("again", start + Duration::from_secs(1)).unwrap().text, "new");
+        stash.put("last".into(), kept("x"), start + Duration::from_secs(1));
+        assert!(stash.by_call.len() <= MAX_KEPT && stash.get("call_0", start + Duration::from_secs(1)).is_none());
+        assert!(stash.get("last", start + KEPT_FOR + Duration::from_secs(1)).is_none());
+        stash.put("huge".into(), kept(&"x".repeat(MAX_BYTES + 1)), start);
+        assert!(stash.get("huge", start).is_none());
+    }
+
+    #[actix_web::test]
+    async fn facts_and_reasoning_come_back_for_their_model_and_call() {
+        let actor = MemoryActor::default().start();
+        actor
+            .send(Learn {
+                model: "a".into(),
+                key: "k".into(),
+                value: json!(1),
+            })
+            .await
+            .unwrap();
+        actor
+            .send(Keep(vec![("call_1".into(), kept("because"))]))
+            .await
+            .unwrap();
+        let recall = |model: &str| Recall {
+            model: model.into(),
+            call_ids: vec!["call_1".into(), "call_2".into()],
+        };
+        let memory = actor.send(recall("a")).await.unwrap();
+        assert_eq!(
+            (memory.learned["k"].clone(), memory.kept["call_1"].text.as_str()),
+            (json!(1), "because")
+        );
+        assert!(actor.send(recall("b")).await.unwrap().learned.is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! State: one file per actor. No HTTP, no JSON shapes of requests.
+//!
+//! Each file reads in the same order: its states in words, its messages, the plain state that holds the rules, then the
+//! actor, which asks the state what to do and does it. [`Actors`] is what the rest of the house holds: addresses, and a
+//! closed mailbox turned into [`Stopped`] once.
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message};
+use tokio::sync::oneshot;
+
+pub mod approval;
+pub mod catalog;
+pub mod memory;
+pub mod quota;
+pub mod rate_limiter;
+pub mod recorder;
+pub mod token;
+
+use approval::{ApprovalActor, Ask, Submit, Verdict};
+use catalog::CatalogActor;
+use memory::MemoryActor;
+use quota::QuotaActor;
+use rate_limiter::{Acquire, Permit, RateLimiterActor, Refused};
+use recorder::RecorderActor;
+use token::TokenActor;
+
+/// The addresses of all actors.
+#[derive(Clone)]
+pub struct Actors {
+    pub token: Addr<TokenActor>,
+    pub catalog: Addr<CatalogActor>,
+    pub rate_limiter: Addr<RateLimiterActor>,
+    pub approval: Addr<ApprovalActor>,
+    pub memory: Addr<MemoryActor>,
+    pub recorder: Addr<RecorderActor>,
+    pub quota: Addr<QuotaActor>,
+}
+
+/// An actor is gone. It does not come back: the process has to be started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a part of the proxy has stopped")]
+pub struct Stopped;
+
+impl Actors {
+    /// Asks an actor and waits for its answer.
+    pub async fn ask<A, M>(&self, actor: &Addr<A>, message: M) -> Result<M::Result, Stopped>
+    where
+        A: Actor + Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        actor.send(message).await.map_err(|_| Stopped)
+    }
+
+    /// Waits for a person's verdict; dropping the future withdraws the question.
+    pub async fn approve(&self, ask: Ask) -> Result<Verdict, Stopped> {
+        let (caller, verdict) = oneshot::channel();
+        self.approval.send(Submit(ask, caller)).await.map_err(|_| Stopped)?;
+        verdict.await.map_err(|_| Stopped)
+    }
+
+    /// Waits for the right to make one call; dropping the future leaves the line.
+    pub async fn acquire(&self) -> Result<Result<Permit, Refused>, Stopped> {
+        let (caller, permit) = oneshot::channel();
+        self.rate_limiter.send(Acquire(caller)).await.map_err(|_| Stopped)?;
+        permit.await.map_err(|_| Stopped)
+    }
+
+    /// Whether every actor still runs.
+    pub fn connected(&self) -> bool {
+        self.token.connected()
+            && self.catalog.connected()
+            && self.rate_limiter.connected()
+            && self.approval.connected()
+            && self.memory.connected()
+            && self.recorder.connected()
+            && self.quota.connected()
+    }
+}

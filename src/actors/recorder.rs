@@ -1,0 +1,194 @@
+//! The latest requests and the sums since the start, for the dashboard: who asked what, how long it took, what it cost.
+//! Never a word of a prompt or an answer. Knows no protocol.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use actix::{Actor, Context, Handler, Message, MessageResult};
+use serde::Serialize;
+
+/// One request, as far as it has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Exchange {
+    /// The id the client was told.
+    pub id: String,
+    pub started_unix_ms: u64,
+    /// The client's User-Agent, harmless and short.
+    pub client: String,
+    pub model_asked: String,
+    pub model_run: String,
+    /// Client protocol → upstream protocol.
+    pub route: String,
+    /// Absent while the request runs.
+    pub status: Option<u16>,
+    pub duration_ms: Option<u64>,
+    pub first_byte_ms: Option<u64>,
+    pub tokens_in: Option<u64>,
+    pub tokens_cached: Option<u64>,
+    pub tokens_out: Option<u64>,
+    pub nano_aiu: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What was changed to make upstream take it.
+    pub healed: Vec<String>,
+}
+
+/// Writes a request down, or the newer state of one that is known.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Record(pub Exchange);
+
+/// What has changed after a revision.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "News")]
+pub struct GetNews {
+    pub after: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct News {
+    /// To be given as `after` next time.
+    pub revision: u64,
+    /// The revision asked for is not known here: forget what was shown.
+    pub reset: bool,
+    pub requests: Vec<Exchange>,
+    pub totals: Totals,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Totals {
+    pub requests: u64,
+    pub errors: u64,
+    pub tokens_in: u64,
+    pub tokens_cached: u64,
+    pub tokens_out: u64,
+    pub nano_aiu: u64,
+    /// Requests by model.
+    pub models: BTreeMap<String, u64>,
+}
+
+const KEPT: usize = 200;
+const MAX_MODELS: usize = 500;
+
+/// A bounded ring of requests; each change has a number.
+#[derive(Debug, Default)]
+struct Ring {
+    revision: u64,
+    /// With the revision of its latest change.
+    requests: VecDeque<(u64, Exchange)>,
+    totals: Totals,
+}
+
+impl Ring {
+    fn record(&mut self, exchange: Exchange) {
+        self.revision += 1;
+        if exchange.status.is_some() {
+            self.count(&exchange);
+        }
+        match self.requests.iter_mut().find(|(_, known)| known.id == exchange.id) {
+            Some(known) => *known = (self.revision, exchange),
+            None => {
+                self.requests.push_back((self.revision, exchange));
+                if self.requests.len() > KEPT {
+                    self.requests.pop_front();
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, ended: &Exchange) {
+        let totals = &mut self.totals;
+        totals.requests += 1;
+        totals.errors += u64::from(ended.error.is_some());
+        let add = |sum: &mut u64, more: Option<u64>| *sum = sum.saturating_add(more.unwrap_or(0));
+        add(&mut totals.tokens_in, ended.tokens_in);
+        add(&mut totals.tokens_cached, ended.tokens_cached);
+        add(&mut totals.tokens_out, ended.tokens_out);
+        add(&mut totals.nano_aiu, ended.nano_aiu);
+        if totals.models.len() < MAX_MODELS || totals.models.contains_key(&ended.model_run) {
+            *totals.models.entry(ended.model_run.clone()).or_default() += 1;
+        }
+    }
+
+    fn news(&self, after: u64) -> News {
+        let reset = after > self.revision || after == 0;
+        let after = if reset { 0 } else { after };
+        let newer = self.requests.iter().filter(|(revision, _)| *revision > after);
+        News {
+            revision: self.revision,
+            reset,
+            requests: newer.map(|(_, exchange)| exchange.clone()).collect(),
+            totals: self.totals.clone(),
+        }
+    }
+}
+
+/// Keeps the record.
+#[derive(Debug, Default)]
+pub struct RecorderActor {
+    ring: Ring,
+}
+
+impl Actor for RecorderActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(1024);
+    }
+}
+
+impl Handler<Record> for RecorderActor {
+    type Result = ();
+
+    fn handle(&mut self, record: Record, _: &mut Self::Context) {
+        self.ring.record(record.0);
+    }
+}
+
+impl Handler<GetNews> for RecorderActor {
+    type Result = MessageResult<GetNews>;
+
+    fn handle(&mut self, ask: GetNews, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.ring.news(ask.after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(id: &str, status: Option<u16>) -> Exchange {
+        Exchange {
+            id: id.into(),
+            status,
+            model_run: "m".into(),
+            tokens_in: Some(5),
+            ..Exchange::default()
+        }
+    }
+
+    #[test]
+    fn a_request_is_news_twice_and_counted_once() {
+        let mut ring = Ring::default();
+        ring.record(exchange("a", None));
+        let first = ring.news(0);
+        assert_eq!((first.requests.len(), first.totals.requests), (1, 0));
+        ring.record(exchange("a", Some(200)));
+        let second = ring.news(first.revision);
+        assert_eq!(
+            (second.requests.len(), second.totals.requests, second.totals.tokens_in),
+            (1, 1, 5)
+        );
+        assert!(ring.news(second.revision).requests.is_empty());
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_a_foreign_revision_starts_over() {
+        let mut ring = Ring::default();
+        for number in 0..KEPT + 50 {
+            ring.record(exchange(&number.to_string(), Some(200)));
+        }
+        let news = ring.news(9999);
+        assert!(news.reset);
+        assert_eq!((news.requests.len(), news.totals.requests), (KEPT, (KEPT + 50) as u64));
+    }
+}

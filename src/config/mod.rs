@@ -1,0 +1,1 @@
+//! Layers of settings into `Settings`, and where each value came from.

@@ -1,0 +1,1 @@
+//! The disk: blocking, small, no actors.

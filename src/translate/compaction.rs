@@ -1,0 +1,1 @@
+//! A history made short: what Codex asks for, and how it is served.

@@ -1,0 +1,36 @@
+//! A stream and the whole answer it amounts to, in one protocol, both ways.
+
+use serde_json::Value;
+
+use crate::protocol::Protocol;
+use crate::protocol::failure::Failure;
+use crate::protocol::sse::Frame;
+
+pub mod chat;
+pub mod messages;
+pub mod responses;
+
+/// Gathers the frames of one client's stream into the answer that a client who did not ask for a stream gets.
+pub trait Gather {
+    fn feed(&mut self, frame: &Frame) -> Result<(), Failure>;
+
+    /// The whole answer. Called once the stream is complete.
+    fn finish(self: Box<Self>) -> Result<Value, Failure>;
+}
+
+pub fn gather(client: Protocol) -> Box<dyn Gather> {
+    match client {
+        Protocol::Chat => Box::new(chat::Fold::default()),
+        Protocol::Responses => Box::new(responses::Fold::default()),
+        Protocol::Messages => Box::new(messages::Fold::default()),
+    }
+}
+
+/// The upstream stream that would have brought this whole answer.
+pub fn unfold(protocol: Protocol, answer: &Value) -> Vec<Frame> {
+    match protocol {
+        Protocol::Chat => chat::unfold(answer),
+        Protocol::Responses => responses::unfold(answer),
+        Protocol::Messages => messages::unfold(answer),
+    }
+}

@@ -1,0 +1,43 @@
+//! Which function serves which two protocols: the table of pairs.
+
+use super::bridge::Bridge;
+use super::from_chat::FromChat;
+use super::from_messages::FromMessages;
+use super::from_responses::FromResponses;
+use super::ids::Ids;
+use super::to_chat::ToChat;
+use super::to_messages::ToMessages;
+use super::to_responses::ToResponses;
+use super::{Context, Object, Outgoing, Reply, Translator, native, request};
+use crate::protocol::Protocol::{self, Chat, Messages, Responses};
+use crate::protocol::failure::Failure;
+
+/// The request of a client as the upstream protocol `way` takes it.
+pub fn outgoing(client: Protocol, way: Protocol, body: &Object, context: &Context) -> Result<Outgoing, Failure> {
+    match (client, way) {
+        (Chat, Chat) => native::chat::request(body, context),
+        (Messages, Messages) => native::messages::request(body, context),
+        (Responses, Responses) => native::responses::request(body, context),
+        (Messages, Chat) => request::messages_to_chat::request(body, context),
+        (Messages, Responses) => request::messages_to_responses::request(body, context),
+        (Chat, Messages) => request::chat_to_messages::request(body, context),
+        (Chat, Responses) => request::chat_to_responses::request(body, context),
+        (Responses, Chat) => request::responses_to_chat::request(body, context),
+        (Responses, Messages) => request::responses_to_messages::request(body, context),
+    }
+}
+
+/// The way back from `way` to the client.
+pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Box<dyn Translator> {
+    match (client, way) {
+        (Chat, Chat) => Box::new(native::chat::Relay::new(reply, ids)),
+        (Messages, Messages) => Box::new(native::messages::Relay::new(reply, ids)),
+        (Responses, Responses) => Box::new(native::responses::Relay::new(reply, ids)),
+        (Messages, Chat) => Box::new(Bridge::new(FromChat::new(&reply), ToMessages::new(reply, ids))),
+        (Messages, Responses) => Box::new(Bridge::new(FromResponses::new(&reply), ToMessages::new(reply, ids))),
+        (Chat, Messages) => Box::new(Bridge::new(FromMessages::new(&reply), ToChat::new(reply, ids))),
+        (Chat, Responses) => Box::new(Bridge::new(FromResponses::new(&reply), ToChat::new(reply, ids))),
+        (Responses, Chat) => Box::new(Bridge::new(FromChat::new(&reply), ToResponses::new(reply, ids))),
+        (Responses, Messages) => Box::new(Bridge::new(FromMessages::new(&reply), ToResponses::new(reply, ids))),
+    }
+}

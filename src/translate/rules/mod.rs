@@ -1,0 +1,1 @@
+//! Rules that several pairs share, one subject a file.
