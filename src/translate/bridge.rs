@@ -1,12 +1,14 @@
 //! Two protocols joined: a reader of upstream's, a writer of the client's, the turn's events between them.
 
 use super::turn::{Event, Usage};
-use super::{Heard, Reader, Translator, Writer};
+use super::{Heard, Reader, Translator, Writer, fold};
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 /// A translated stream.
 pub struct Bridge<R, W> {
+    client: Protocol,
     reader: R,
     writer: W,
     events: Vec<Event>,
@@ -14,8 +16,9 @@ pub struct Bridge<R, W> {
 }
 
 impl<R: Reader, W: Writer> Bridge<R, W> {
-    pub fn new(reader: R, writer: W) -> Self {
+    pub fn new(client: Protocol, reader: R, writer: W) -> Self {
         Self {
+            client,
             reader,
             writer,
             events: Vec::new(),
@@ -55,6 +58,16 @@ impl<R: Reader, W: Writer> Translator for Bridge<R, W> {
         self.pass(read, out)?;
         self.writer.end(out);
         Ok(())
+    }
+
+    fn answer(&mut self, answer: serde_json::Value) -> Result<serde_json::Value, Failure> {
+        let mut frames = Vec::new();
+        self.whole(answer, &mut frames)?;
+        let mut whole = fold::gather(self.client);
+        for frame in &frames {
+            whole.feed(frame)?;
+        }
+        whole.finish()
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {

@@ -17,6 +17,7 @@ use crate::protocol::sse::Frame;
 pub mod bridge;
 pub mod carrier;
 pub mod compaction;
+pub mod embeddings;
 pub mod estimate;
 pub mod fold;
 pub mod from_chat;
@@ -183,6 +184,9 @@ pub trait Translator {
 
     /// Takes an answer that came whole, as if it had been streamed to its end.
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
+    /// Takes an answer that came whole, for a client that asked for no stream.
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure>;
 
     /// Says a failure in the client's protocol, in the middle of the stream.
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>);

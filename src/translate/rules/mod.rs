@@ -1,1 +1,3 @@
 //! Rules that several pairs share, one subject a file.
+
+pub mod session;
