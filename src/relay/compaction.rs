@@ -7,3 +7,10 @@ impl Relay {
         unimplemented!()
     }
 }
+
+impl Relay {
+    /// `POST /responses/compact`.
+    pub async fn compact(&self, _call: Call) -> Result<Answer, Error> {
+        unimplemented!()
+    }
+}
