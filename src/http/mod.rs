@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder};
+use actix_web::{App, FromRequest, Handler, HttpRequest, Resource, Responder};
 
 use crate::relay::Relay;
 
@@ -35,6 +38,29 @@ pub use settings::Settings;
 pub struct Doors {
     pub relay: Relay,
     pub settings: Arc<Settings>,
+}
+
+/// One worker's application.
+pub fn app(
+    doors: Doors,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    // The last to be wrapped is the first to see a request.
+    App::new()
+        .app_data(web::Data::new(doors))
+        .configure(routes)
+        .default_service(web::to(error::not_found))
+        .wrap(from_fn(caller::check))
+        .wrap(from_fn(guard::check))
+        .wrap(NormalizePath::trim())
+        .wrap(from_fn(identity::stamp))
 }
 
 /// Every path there is.
