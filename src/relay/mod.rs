@@ -2,4 +2,4 @@
 
 mod settings;
 
-pub use settings::{OverflowAsStream, Settings};
+pub use settings::{OverflowAsStream, Settings, WebSearch};
