@@ -24,7 +24,7 @@ pub use environment::Environment;
 pub use error::Error;
 pub use layers::{Entry, Flag, Key, Origin, Origins};
 pub use paths::{DataDir, seed_token_file};
-pub use reference::Reference;
+pub use reference::{Reference, TEXT as REFERENCE};
 pub use settings::{GivenToken, Models, Server, Settings, Simulator};
 
 /// What the layers above the defaults are read from.

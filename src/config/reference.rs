@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::Error;
 use super::layers::{Key, plain};
 
-const TEXT: &str = include_str!("../../config/default.toml");
+/// The file itself, which explains every setting.
+pub const TEXT: &str = include_str!("../../config/default.toml");
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
