@@ -30,7 +30,7 @@ pub mod stream;
 
 pub use answer::Answer;
 pub use error::Error;
-pub use settings::{OverflowAsStream, Settings};
+pub use settings::{OverflowAsStream, Settings, WebSearch};
 
 use attempt::Opened;
 use journal::Journal;
