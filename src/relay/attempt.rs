@@ -1,7 +1,6 @@
 //! One request, tried until upstream takes it: the ways in order, and what upstream refuses mended, a bounded number of
 //! times and never after the client's first byte. What is learned is remembered for the model.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -55,7 +54,7 @@ impl Relay {
         loop {
             let way = ways[0];
             journal.sent_by(way);
-            let refused = match self.open(call, target.model(), way, &request, cause).await {
+            let refused = match self.open(call, target, way, &request, cause).await {
                 Ok(opened) => return Ok(opened),
                 Err(refused) => refused,
             };
@@ -108,12 +107,7 @@ impl Relay {
         memory: &Memory,
         way: Protocol,
     ) -> Result<Outgoing, Failure> {
-        let hints = Hints {
-            betas: call.client.betas.clone(),
-            session: call.client.session.clone(),
-            effort: target.resolved.effort,
-            thinking: target.resolved.thinking,
-        };
+        let hints = hints(call, target);
         let context = Context {
             model: target.model(),
             requested: &target.asked,
@@ -130,11 +124,12 @@ impl Relay {
     async fn open(
         &self,
         call: &Call,
-        model: &Arc<Model>,
+        target: &Target,
         way: Protocol,
         request: &Outgoing,
         cause: Cause,
     ) -> Result<Opened, Error> {
+        let model = target.model();
         let wants_stream = is_stream(&call.body);
         let streams = wants_stream || self.must_stream(way, model, &request.body);
         let body = if streams && !wants_stream {
@@ -151,11 +146,7 @@ impl Relay {
                 body: Some(body.into()),
                 initiator: Some(cause.initiator),
                 interaction_type: cause.interaction,
-                interaction_id: session::interaction_id(
-                    call.client.protocol,
-                    &call.body,
-                    call.client.session.as_deref(),
-                ),
+                interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
                 vision: request.vision,
                 betas: request.betas.clone(),
                 extra: model.request_headers.clone(),
@@ -242,6 +233,16 @@ impl Relay {
             key,
             value,
         });
+    }
+}
+
+/// What headers and the model's spelling say.
+fn hints(call: &Call, target: &Target) -> Hints {
+    Hints {
+        betas: call.client.betas.clone(),
+        session: call.client.session.clone(),
+        effort: target.resolved.effort,
+        thinking: target.resolved.thinking,
     }
 }
 
