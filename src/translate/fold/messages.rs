@@ -156,6 +156,7 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
     }
     let mut message = answer.clone();
     message.insert("content".into(), json!([]));
+    message.shift_remove("copilot_usage");
     for (key, value) in &mut message {
         if delta.contains_key(key) {
             *value = Value::Null;

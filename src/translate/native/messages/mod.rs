@@ -1,0 +1,7 @@
+//! messages to messages.
+
+pub(in crate::translate) mod request;
+mod response;
+
+pub use request::request;
+pub use response::Relay;

@@ -1,0 +1,9 @@
+//! A Messages request, as Copilot takes it.
+
+use crate::protocol::failure::Failure;
+use crate::translate::{Context, Object, Outgoing};
+
+/// The request as Copilot takes it.
+pub fn request(_body: &Object, _context: &Context) -> Result<Outgoing, Failure> {
+    unimplemented!()
+}
