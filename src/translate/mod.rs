@@ -15,13 +15,16 @@ use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 pub mod bridge;
+pub mod calls;
 pub mod carrier;
+pub mod chunk;
 pub mod compaction;
 pub mod estimate;
 pub mod fold;
 pub mod from_chat;
 pub mod from_messages;
 pub mod from_responses;
+pub mod guards;
 pub mod healing;
 pub mod history;
 pub mod ids;
