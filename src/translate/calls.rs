@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 
 use super::carrier::Carrier;
 use super::chunk::{Fragment, Function, Text};
-use super::guards::{Blanks, Guard};
+use super::guard::Guard;
 use super::ids::Ids;
 use super::turn::{ToolKey, ToolKind};
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
 
 /// The calls of one answer, in the order in which they were first heard of.
 #[derive(Debug, Default)]
@@ -35,7 +36,6 @@ pub struct Call {
     pub key: Option<ToolKey>,
     /// What upstream wants to see again on this call: see [`Carrier::Call`].
     fields: Map<String, Value>,
-    blanks: Blanks,
 }
 
 /// What a fragment changed.
@@ -100,7 +100,7 @@ impl Calls {
             .unwrap_or_default();
         let new = !call.repeats(&piece);
         if new {
-            self.guard.arguments(&mut call.blanks, &piece)?;
+            self.guard.arguments(at, &piece)?;
             call.input.push_str(&piece);
         }
         Ok(match call.key {
@@ -178,7 +178,6 @@ impl Call {
             input: String::new(),
             key: None,
             fields: Map::new(),
-            blanks: Blanks::default(),
         }
     }
 
@@ -225,7 +224,7 @@ impl Call {
 
     /// Whether a piece only says again what is already complete: some senders repeat the whole at the end.
     fn repeats(&self, piece: &str) -> bool {
-        !piece.is_empty() && self.input == piece && serde_json::from_str::<Map<String, Value>>(piece).is_ok()
+        !piece.is_empty() && self.input == piece && json::is_object(piece)
     }
 }
 
