@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::chunk::Rest;
-use super::turn::Usage;
+use super::turn::{ToolKind, Usage};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
@@ -41,10 +41,10 @@ impl ChunkWriter {
     pub fn delta(&self, shared: &Rest, beside: &Rest, finish: Option<&str>, delta: impl FnOnce(&mut Fields)) -> Frame {
         let mut out = Vec::with_capacity(self.head.len() + 256);
         out.extend_from_slice(&self.head);
-        rest(&mut out, shared);
+        append(&mut out, shared);
         out.extend_from_slice(br#","choices":[{"index":0,"delta":"#);
-        object(&mut out, delta);
-        rest(&mut out, beside);
+        write_object(&mut out, delta);
+        append(&mut out, beside);
         out.extend_from_slice(br#","finish_reason":"#);
         write(&mut out, &finish);
         out.extend_from_slice(b"}]");
@@ -56,7 +56,7 @@ impl ChunkWriter {
     pub fn usage(&self, shared: &Rest, usage: &str) -> Frame {
         let mut out = Vec::with_capacity(self.head.len() + usage.len() + 32);
         out.extend_from_slice(&self.head);
-        rest(&mut out, shared);
+        append(&mut out, shared);
         out.extend_from_slice(br#","choices":[],"usage":"#);
         out.extend_from_slice(usage.as_bytes());
         out.push(b'}');
@@ -104,13 +104,20 @@ impl Fields<'_> {
     pub fn list(&mut self, name: &str, fields: impl FnOnce(&mut Fields)) {
         self.name(name);
         self.out.push(b'[');
-        object(self.out, fields);
+        write_object(self.out, fields);
         self.out.push(b']');
     }
 
     pub fn object(&mut self, name: &str, fields: impl FnOnce(&mut Fields)) {
         self.name(name);
-        object(self.out, fields);
+        write_object(self.out, fields);
+    }
+
+    /// Fields that pass as they came.
+    pub fn rest(&mut self, fields: &Rest) {
+        for (name, value) in fields {
+            self.raw(name, value.get());
+        }
     }
 
     fn name(&mut self, name: &str) {
@@ -122,13 +129,39 @@ impl Fields<'_> {
     }
 }
 
-fn object(out: &mut Vec<u8>, fields: impl FnOnce(&mut Fields)) {
+/// An object by itself.
+pub fn object(fields: impl FnOnce(&mut Fields)) -> String {
+    let mut out = Vec::new();
+    write_object(&mut out, fields);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Writes the half of a call that depends on its kind; the name, and with it the type, only where it opens.
+pub fn call_body(call: &mut Fields, kind: ToolKind, name: Option<&str>, piece: &str, rest: &Rest) {
+    let (place, field) = match kind {
+        ToolKind::Function => ("function", "arguments"),
+        ToolKind::Custom => ("custom", "input"),
+    };
+    if name.is_some() {
+        call.set("type", place);
+    }
+    call.object(place, |function| {
+        if let Some(name) = name {
+            function.set("name", name);
+        }
+        function.set(field, piece);
+        function.rest(rest);
+    });
+}
+
+fn write_object(out: &mut Vec<u8>, fields: impl FnOnce(&mut Fields)) {
     out.push(b'{');
     fields(&mut Fields { out, any: false });
     out.push(b'}');
 }
 
-fn rest(out: &mut Vec<u8>, fields: &Rest) {
+/// Appends fields to an object under way that has some already.
+fn append(out: &mut Vec<u8>, fields: &Rest) {
     for (name, value) in fields {
         out.push(b',');
         write(out, &**name);

@@ -65,6 +65,14 @@ impl Ending {
             }
         })
     }
+
+    /// The ending of an answer that says it is over but not how, as seen with Claude after tool results.
+    pub fn inferred(calls: &Calls, text: bool) -> Option<Self> {
+        match calls.is_empty() {
+            true => text.then_some(Self::Stop),
+            false => calls.are_complete().then_some(Self::ToolCalls),
+        }
+    }
 }
 
 impl FromChat {
@@ -228,14 +236,6 @@ impl FromChat {
         }));
         Ok(())
     }
-
-    /// The ending of an answer that is complete but names none, as seen with Claude after tool results.
-    fn inferred(&self) -> Option<Ending> {
-        match self.calls.is_empty() {
-            true => (self.text || self.refused).then_some(Ending::Stop),
-            false => self.calls.are_complete().then_some(Ending::ToolCalls),
-        }
-    }
 }
 
 impl Reader for FromChat {
@@ -246,7 +246,9 @@ impl Reader for FromChat {
         }
         self.calls.guard.event()?;
         if frame.is_done() {
-            let ending = self.finish.or_else(|| self.inferred());
+            let ending = self
+                .finish
+                .or_else(|| Ending::inferred(&self.calls, self.text || self.refused));
             return self.close(ending.ok_or_else(Failure::truncated)?, out);
         }
         let chunk = read(data)?;

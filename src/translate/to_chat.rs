@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde_json::json;
+
 use super::carrier::Carrier;
 use super::chunk_writer::{self, ChunkWriter, Fields};
 use super::ids::Ids;
-use super::rules::tools;
 use super::stops::{Stops, Watched};
 use super::turn::{Event, Finish, ToolKey, ToolKind, Usage};
 use super::{Kept, Reply, ToolShape, Writer};
@@ -135,7 +136,7 @@ impl ToChat {
             delta.list("tool_calls", |call| {
                 call.set("index", &index);
                 call.set("id", &id);
-                write_kind(call, shown, Some(&name), "");
+                chunk_writer::call_body(call, shown, Some(&name), "", &Vec::new());
             });
         });
         self.tools.push(Tool {
@@ -174,7 +175,7 @@ impl ToChat {
         let shown = tool.shown;
         let rest: Cow<str> = match (tool.held.take(), shown) {
             (Some(arguments), ToolKind::Custom) => tools::custom_input(&arguments).into(),
-            (Some(input), ToolKind::Function) => tools::custom_arguments(&input).into(),
+            (Some(input), ToolKind::Function) => json!({"input": input}).to_string().into(),
             (None, ToolKind::Function) if tool.empty && complete => "{}".into(),
             _ => return,
         };
@@ -185,7 +186,7 @@ impl ToChat {
         self.delta(out, |delta| {
             delta.list("tool_calls", |call| {
                 call.set("index", &index);
-                write_kind(call, shown, None, piece);
+                chunk_writer::call_body(call, shown, None, piece, &Vec::new());
             });
         });
     }
@@ -292,21 +293,11 @@ fn finish_reason(finish: &Finish) -> &'static str {
     }
 }
 
-/// Writes the half of a call that depends on its kind; the name, and with it the type, only where it opens.
-pub fn write_kind(call: &mut Fields, kind: ToolKind, name: Option<&str>, piece: &str) {
-    let (place, field) = match kind {
-        ToolKind::Function => ("function", "arguments"),
-        ToolKind::Custom => ("custom", "input"),
-    };
-    if name.is_some() {
-        call.set("type", place);
+mod tools {
+    pub fn custom_input(arguments: &str) -> String {
+        let v: serde_json::Value = serde_json::from_str(arguments).unwrap_or_default();
+        v["input"].as_str().unwrap_or(arguments).to_owned()
     }
-    call.object(place, |function| {
-        if let Some(name) = name {
-            function.set("name", name);
-        }
-        function.set(field, piece);
-    });
 }
 
 /// The part of upstream's id that is its own; empty where it is of no use as a name.
@@ -317,5 +308,9 @@ fn base(upstream_id: &str) -> &str {
         .find_map(|prefix| upstream_id.strip_prefix(prefix))
         .unwrap_or(upstream_id);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if base.len() <= MAX_ID && base.bytes().all(plain) { base } else { "" }
+    if base.len() <= MAX_ID && base.bytes().all(plain) {
+        base
+    } else {
+        ""
+    }
 }
