@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::carrier::Carrier;
-use super::chunk::{Fragment, Function, Text};
+use super::chunk::{Fragment, Function, Unknown};
 use super::guard::Guard;
 use super::ids::Ids;
 use super::turn::{ToolKey, ToolKind};
@@ -209,7 +209,7 @@ impl Call {
 
     fn learn(&mut self, fragment: &Fragment, function: Option<&Function>) {
         let on_function = function.map(|function| function.rest.as_slice()).unwrap_or_default();
-        let wanted = |rest: &[(Text, &RawValue)], name: &str| {
+        let wanted = |rest: &[Unknown], name: &str| {
             let (_, raw) = rest.iter().find(|(key, _)| **key == *name)?;
             serde_json::from_str(raw.get())
                 .ok()

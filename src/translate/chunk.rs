@@ -20,8 +20,8 @@ pub const REASONING: [&str; 5] = [
     "thinking",
 ];
 
-/// Fields we do not know, to be passed on as they are.
-pub type Rest<'a> = Vec<(Text<'a>, &'a RawValue)>;
+/// A field we do not know, to be passed on as it is.
+pub type Unknown<'a> = (Text<'a>, &'a RawValue);
 
 #[derive(Debug, Default)]
 pub struct Chunk<'a> {
@@ -34,7 +34,7 @@ pub struct Chunk<'a> {
     pub error: Option<&'a RawValue>,
     /// Only an error that forgot its envelope has one.
     pub message: Option<&'a RawValue>,
-    pub rest: Rest<'a>,
+    pub rest: Vec<Unknown<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Choice<'a> {
     pub index: Number,
     pub delta: Delta<'a>,
     pub finish_reason: Text<'a>,
-    pub rest: Rest<'a>,
+    pub rest: Vec<Unknown<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub struct Delta<'a> {
     pub tool_calls: Vec<Fragment<'a>>,
     /// How calls were spelled before there were several.
     pub function_call: Option<&'a RawValue>,
-    pub rest: Rest<'a>,
+    pub rest: Vec<Unknown<'a>>,
 }
 
 /// A piece of a tool call.
@@ -66,7 +66,7 @@ pub struct Fragment<'a> {
     pub function: Option<Function<'a>>,
     /// A freeform tool stands here instead.
     pub custom: Option<Function<'a>>,
-    pub rest: Rest<'a>,
+    pub rest: Vec<Unknown<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ pub struct Function<'a> {
     pub name: Text<'a>,
     /// `arguments`, or the `input` of a freeform call.
     pub input: Option<&'a RawValue>,
-    pub rest: Rest<'a>,
+    pub rest: Vec<Unknown<'a>>,
 }
 
 impl<'a> Chunk<'a> {
@@ -261,7 +261,7 @@ fn skip<'a, A: MapAccess<'a>>(map: &mut A) -> Result<(), A::Error> {
 }
 
 /// Keeps an unknown field, unless it is one of Copilot's own annotations.
-fn keep<'a, A: MapAccess<'a>>(rest: &mut Rest<'a>, key: Text<'a>, map: &mut A) -> Result<(), A::Error> {
+fn keep<'a, A: MapAccess<'a>>(rest: &mut Vec<Unknown<'a>>, key: Text<'a>, map: &mut A) -> Result<(), A::Error> {
     if key.starts_with("copilot_") || key.starts_with("content_filter_") || *key == *"prompt_filter_results" {
         return skip(map);
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::chunk::Rest;
+use super::chunk::Unknown;
 use super::turn::{ToolKind, Usage};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
@@ -38,13 +38,19 @@ impl ChunkWriter {
     }
 
     /// A chunk of one choice. `shared` are further fields of the chunk, `beside` of the choice.
-    pub fn delta(&self, shared: &Rest, beside: &Rest, finish: Option<&str>, delta: impl FnOnce(&mut Fields)) -> Frame {
+    pub fn delta(
+        &self,
+        shared: &[Unknown],
+        beside: &[Unknown],
+        finish: Option<&str>,
+        delta: impl FnOnce(&mut Fields),
+    ) -> Frame {
         let mut out = Vec::with_capacity(self.head.len() + 256);
         out.extend_from_slice(&self.head);
-        append(&mut out, shared);
+        append(&mut out, shared, "system_fingerprint");
         out.extend_from_slice(br#","choices":[{"index":0,"delta":"#);
         write_object(&mut out, delta);
-        append(&mut out, beside);
+        append(&mut out, beside, "logprobs");
         out.extend_from_slice(br#","finish_reason":"#);
         write(&mut out, &finish);
         out.extend_from_slice(b"}]");
@@ -53,10 +59,10 @@ impl ChunkWriter {
     }
 
     /// The chunk that says what the answer cost; `usage` is JSON.
-    pub fn usage(&self, shared: &Rest, usage: &str) -> Frame {
+    pub fn usage(&self, shared: &[Unknown], usage: &str) -> Frame {
         let mut out = Vec::with_capacity(self.head.len() + usage.len() + 32);
         out.extend_from_slice(&self.head);
-        append(&mut out, shared);
+        append(&mut out, shared, "system_fingerprint");
         out.extend_from_slice(br#","choices":[],"usage":"#);
         out.extend_from_slice(usage.as_bytes());
         out.push(b'}');
@@ -114,7 +120,7 @@ impl Fields<'_> {
     }
 
     /// Fields that pass as they came.
-    pub fn rest(&mut self, fields: &Rest) {
+    pub fn rest(&mut self, fields: &[Unknown]) {
         for (name, value) in fields {
             self.raw(name, value.get());
         }
@@ -137,7 +143,7 @@ pub fn object(fields: impl FnOnce(&mut Fields)) -> String {
 }
 
 /// Writes the half of a call that depends on its kind; the name, and with it the type, only where it opens.
-pub fn call_body(call: &mut Fields, kind: ToolKind, name: Option<&str>, piece: &str, rest: &Rest) {
+pub fn call_body(call: &mut Fields, kind: ToolKind, name: Option<&str>, piece: &str, rest: &[Unknown]) {
     let (place, field) = match kind {
         ToolKind::Function => ("function", "arguments"),
         ToolKind::Custom => ("custom", "input"),
@@ -160,13 +166,15 @@ fn write_object(out: &mut Vec<u8>, fields: impl FnOnce(&mut Fields)) {
     out.push(b'}');
 }
 
-/// Appends fields to an object under way that has some already.
-fn append(out: &mut Vec<u8>, fields: &Rest) {
-    for (name, value) in fields {
+/// Appends fields to an object under way that has some already; strict clients expect `always`, if only as null.
+fn append(out: &mut Vec<u8>, fields: &[Unknown], always: &str) {
+    let absent = fields.iter().all(|(name, _)| **name != *always);
+    let null = absent.then_some((always, "null"));
+    for (name, json) in fields.iter().map(|(name, raw)| (&**name, raw.get())).chain(null) {
         out.push(b',');
-        write(out, &**name);
+        write(out, name);
         out.push(b':');
-        out.extend_from_slice(value.get().as_bytes());
+        out.extend_from_slice(json.as_bytes());
     }
 }
 
