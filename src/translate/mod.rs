@@ -15,7 +15,10 @@ use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 pub mod bridge;
+pub mod calls;
 pub mod carrier;
+pub mod chunk;
+pub mod chunk_writer;
 pub mod compaction;
 pub mod embeddings;
 pub mod estimate;
