@@ -28,6 +28,7 @@ pub mod ids;
 pub mod native;
 pub mod pairs;
 pub mod request;
+pub mod response_object;
 pub mod rules;
 pub mod tally;
 pub mod to_chat;
