@@ -44,7 +44,8 @@ pub struct Event<'a> {
 impl<'a> Event<'a> {
     /// `None` where the data is not an event at all.
     pub fn read(data: &'a [u8]) -> Option<Self> {
-        serde_json::from_str(std::str::from_utf8(data).ok()?).ok()
+        let data = std::str::from_utf8(data).ok()?.trim_ascii_start();
+        serde_json::from_str(Some(data).filter(|data| data.starts_with('{'))?).ok()
     }
 
     /// The event's `type`; some deployments name it only before the data.

@@ -553,3 +553,6 @@ fn result(source: &Value) -> Option<SearchResult> {
         ..SearchResult::default()
     })
 }
+
+#[cfg(test)]
+mod tests;

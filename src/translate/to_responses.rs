@@ -590,3 +590,6 @@ fn with(object: &Value, name: &str, value: Value) -> Value {
     }
     object
 }
+
+#[cfg(test)]
+pub(super) mod tests;
