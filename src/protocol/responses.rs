@@ -1,78 +1,93 @@
-//! One event of a Responses stream, read without copying. Knows names; nothing of what they mean to a turn.
+//! One event of a Responses stream, read without a tree. Knows its form; nothing of what it means to a turn.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::json;
 
-/// An event's own fields. Whatever is not a plain number stays raw until someone asks for it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// An event's own fields, in order. Each stays raw until someone asks for it.
+#[derive(Debug)]
 pub struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    pub output_index: Option<u64>,
-    pub content_index: Option<u64>,
-    pub summary_index: Option<u64>,
-    #[serde(borrow)]
-    pub delta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub arguments: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub input: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub annotation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub item: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub response: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub copilot_usage: Option<&'a RawValue>,
+    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
 impl<'a> Event<'a> {
-    /// `None` where the data is not an event at all.
+    /// `None` where the data is not an object at all.
     pub fn read(data: &'a [u8]) -> Option<Self> {
-        let data = std::str::from_utf8(data).ok()?.trim_ascii_start();
-        serde_json::from_str(Some(data).filter(|data| data.starts_with('{'))?).ok()
+        serde_json::from_str(std::str::from_utf8(data).ok()?).ok()
     }
 
     /// The event's `type`; some deployments name it only before the data.
     pub fn kind(&self, frame_name: Option<&'a [u8]>) -> Cow<'a, str> {
-        self.kind
-            .and_then(text)
+        self.text("type")
             .or_else(|| Some(Cow::Borrowed(std::str::from_utf8(frame_name?).ok()?)))
             .unwrap_or_default()
     }
-}
 
-/// A string, borrowed where it has no escapes. Half of a surrogate pair is forgiven.
-pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    match serde_json::from_str::<Text>(raw.get()) {
-        Ok(Text(text)) => Some(text),
-        Err(_) => serde_json::from_slice::<String>(&json::whole_pairs(raw.get().as_bytes()))
-            .ok()
-            .map(Cow::Owned),
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.fields.iter().map(|(name, value)| (&**name, *value))
+    }
+
+    /// A field that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.fields.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
+    pub fn number(&self, name: &str) -> Option<u64> {
+        serde_json::from_str(self.get(name)?.get()).ok()
+    }
+
+    /// A string, borrowed where it has no escapes.
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        text(self.get(name)?)
+    }
+
+    /// A field in full; null where it is missing or damaged.
+    pub fn value(&self, name: &str) -> Value {
+        let read = |raw: &RawValue| serde_json::from_slice(&json::whole_pairs(raw.get().as_bytes())).ok();
+        self.get(name).and_then(read).unwrap_or_default()
     }
 }
 
-/// A value in full; null where it is damaged.
-pub fn value(raw: Option<&RawValue>) -> Value {
-    raw.and_then(|raw| serde_json::from_slice(&json::whole_pairs(raw.get().as_bytes())).ok())
-        .unwrap_or_default()
+impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Event<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event<'de>, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some((Text(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Event { fields })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// A string, borrowed where it can be. A plain `Cow` would not be, behind most containers.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Half of a surrogate pair is forgiven.
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    match serde_json::from_str::<Text>(raw.get()) {
+        Ok(Text(text)) => Some(text),
+        Err(_) => serde_json::from_slice(&json::whole_pairs(raw.get().as_bytes()))
+            .ok()
+            .map(Cow::Owned),
+    }
 }
 
 #[cfg(test)]
@@ -80,11 +95,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_without_escapes_is_borrowed() {
-        let event = Event::read(br#"{"type":"t","delta":"plain","text":"a\nb\ud83d"}"#).unwrap();
-        assert!(matches!(text(event.delta.unwrap()), Some(Cow::Borrowed("plain"))));
-        assert_eq!(text(event.text.unwrap()).unwrap(), "a\nb\u{fffd}");
-        assert_eq!(event.kind(Some(b"other")), "t");
-        assert_eq!(Event::read(b"{}").unwrap().kind(Some(b"named")), "named");
+    fn fields_keep_their_order_and_plain_text_is_borrowed() {
+        let event = Event::read(br#"{"z":1,"type":"t","delta":"plain","text":"a\nb\ud83d","no":null}"#).unwrap();
+        let names: Vec<&str> = event.fields().map(|(name, _)| name).collect();
+        assert_eq!(names, ["z", "type", "delta", "text", "no"]);
+        assert!(matches!(event.text("delta"), Some(Cow::Borrowed("plain"))));
+        assert_eq!(event.text("text").unwrap(), "a\nb\u{fffd}");
+        assert_eq!((event.number("z"), event.number("type")), (Some(1), None));
+        assert!(event.get("no").is_none());
+    }
+
+    #[test]
+    fn an_event_without_a_type_has_its_frames_name() {
+        let event = Event::read(b"{}").unwrap();
+        assert_eq!(event.kind(Some(b"named")), "named");
+        assert_eq!(event.kind(None), "");
+        for data in [&b"[]"[..], b"1", b"", b"{", b"{\"a\":\"\xff\"}"] {
+            assert!(Event::read(data).is_none());
+        }
     }
 }

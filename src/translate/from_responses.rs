@@ -114,7 +114,7 @@ impl Reader for FromResponses {
             return Err(Failure::new(Kind::Stream, "upstream sent an event that is not JSON"));
         };
         let kind = event.kind(frame.name.as_deref());
-        if let Err(failure) = self.take(&kind, &event, frame, out) {
+        if let Err(failure) = self.take(&kind, &event, out) {
             self.release(out);
             return Err(failure);
         }
@@ -142,48 +142,48 @@ impl Reader for FromResponses {
 }
 
 impl FromResponses {
-    fn take(&mut self, kind: &str, event: &wire::Event, frame: &Frame, out: &mut Vec<Event>) -> Result<(), Failure> {
-        if failed(kind, event) {
-            return Err(failure(event, frame));
+    fn take(&mut self, kind: &str, event: &wire::Event, out: &mut Vec<Event>) -> Result<(), Failure> {
+        if let Some(failure) = failure(kind, event) {
+            return Err(failure);
         }
         if self.stage == Stage::Waiting && !kind.is_empty() {
-            self.start(event.response, out);
+            self.start(event.get("response"), out);
         }
-        let index = event.output_index.unwrap_or(self.latest);
+        let index = event.number("output_index").unwrap_or(self.latest);
         self.latest = index;
-        let content = event.content_index.unwrap_or(0);
-        let summary = event.summary_index.unwrap_or(0);
-        let text = |raw: Option<&RawValue>| raw.and_then(wire::text).unwrap_or_default().into_owned();
+        let content = event.number("content_index").unwrap_or(0);
+        let summary = event.number("summary_index").unwrap_or(0);
+        let text = |name: &str| event.text(name).unwrap_or_default().into_owned();
         match kind {
-            "response.output_text.delta" => self.text(index, content, text(event.delta), out),
+            "response.output_text.delta" => self.text(index, content, text("delta"), out),
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
-                self.arguments(index, text(event.delta), out);
+                self.arguments(index, text("delta"), out);
             }
             "response.reasoning_summary_text.delta" => {
-                self.reason(index, Source::Summary, summary, text(event.delta), out);
+                self.reason(index, Source::Summary, summary, text("delta"), out);
             }
-            "response.reasoning_text.delta" => self.reason(index, Source::Raw, content, text(event.delta), out),
-            "response.refusal.delta" => self.refusal(index, content, text(event.delta), out),
-            "response.output_text.annotation.added" => self.cite(index, &wire::value(event.annotation), out),
+            "response.reasoning_text.delta" => self.reason(index, Source::Raw, content, text("delta"), out),
+            "response.refusal.delta" => self.refusal(index, content, text("delta"), out),
+            "response.output_text.annotation.added" => self.cite(index, &event.value("annotation"), out),
             "response.output_text.done" if !self.heard(index, content) => {
-                self.text(index, content, text(event.text), out);
+                self.text(index, content, text("text"), out);
             }
             "response.refusal.done" if !self.heard(index, content) => {
-                self.refusal(index, content, text(event.refusal), out);
+                self.refusal(index, content, text("refusal"), out);
             }
             "response.reasoning_summary_text.done" if !self.heard(index, summary) => {
-                self.reason(index, Source::Summary, summary, text(event.text), out);
+                self.reason(index, Source::Summary, summary, text("text"), out);
             }
             "response.reasoning_text.done" if !self.heard(index, content) => {
-                self.reason(index, Source::Raw, content, text(event.text), out);
+                self.reason(index, Source::Raw, content, text("text"), out);
             }
-            "response.function_call_arguments.done" => self.all_arguments(index, &text(event.arguments), out),
-            "response.custom_tool_call_input.done" => self.all_arguments(index, &text(event.input), out),
-            "response.output_item.added" => self.open(index, &wire::value(event.item), out),
-            "response.output_item.done" => self.close(index, &wire::value(event.item), out),
+            "response.function_call_arguments.done" => self.all_arguments(index, &text("arguments"), out),
+            "response.custom_tool_call_input.done" => self.all_arguments(index, &text("input"), out),
+            "response.output_item.added" => self.open(index, &event.value("item"), out),
+            "response.output_item.done" => self.close(index, &event.value("item"), out),
             "response.completed" | "response.incomplete" => {
-                self.note_price(&wire::value(event.copilot_usage));
-                self.finish(kind == "response.completed", &wire::value(event.response), out);
+                self.note_price(&event.value("copilot_usage"));
+                self.finish(kind == "response.completed", &event.value("response"), out);
             }
             _ => {}
         }
@@ -206,20 +206,15 @@ impl FromResponses {
     }
 
     fn start(&mut self, response: Option<&RawValue>, out: &mut Vec<Event>) {
-        #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
-        struct Begun<'a> {
-            #[serde(borrow)]
-            id: Option<&'a RawValue>,
-            created_at: Option<f64>,
-        }
-        let begun: Begun = response
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
-            .unwrap_or_default();
-        let upstream_id = begun.id.and_then(wire::text).unwrap_or_default().into_owned();
+        let response = response.and_then(|raw| wire::Event::read(raw.get().as_bytes()));
+        let id = response.as_ref().and_then(|response| response.text("id"));
+        let created = response
+            .as_ref()
+            .and_then(|response| response.value("created_at").as_f64());
+        let upstream_id = id.unwrap_or_default().into_owned();
         self.stage = Stage::Running;
         self.ids = Ids::new(upstream_id.clone(), 0);
-        let created = begun.created_at.map(|seconds| seconds as u64);
+        let created = created.map(|seconds| seconds as u64);
         self.say(Event::Start { upstream_id, created }, out);
     }
 
@@ -500,24 +495,26 @@ impl Held {
     }
 }
 
-/// Whether the event says that the turn failed.
-fn failed(kind: &str, event: &wire::Event) -> bool {
+/// The failure that an event speaks of, if it speaks of one.
+pub(super) fn failure(kind: &str, event: &wire::Event) -> Option<Failure> {
     match kind {
-        "response.failed" | "response.cancelled" | "error" => true,
-        "" => event.error.is_some() || event.message.is_some(),
-        _ => false,
+        "response.failed" | "response.cancelled" => Some(match &event.value("response")["error"] {
+            Value::Null => Failure::new(Kind::UpstreamFailed, "upstream failed without saying why"),
+            error => upstream_failure::in_stream(error),
+        }),
+        "error" => Some(upstream_failure::in_stream(&whole(event))),
+        "" if event.get("error").is_some() || event.get("message").is_some() => {
+            Some(upstream_failure::in_stream(&whole(event)))
+        }
+        _ => None,
     }
 }
 
-fn failure(event: &wire::Event, frame: &Frame) -> Failure {
-    let response = wire::value(event.response);
-    if response["error"].is_object() {
-        return upstream_failure::in_stream(&response["error"]);
-    }
-    if event.response.is_some() {
-        return Failure::new(Kind::UpstreamFailed, "upstream failed without saying why");
-    }
-    upstream_failure::in_stream(&serde_json::from_slice(&frame.data).unwrap_or_default())
+fn whole(event: &wire::Event) -> Value {
+    event
+        .fields()
+        .map(|(name, _)| (name.to_owned(), event.value(name)))
+        .collect()
 }
 
 /// A call's arguments or input, as text; some deployments send an object.

@@ -196,7 +196,7 @@ impl Stream {
 }
 
 /// The item as it was when it was opened: nothing said yet.
-fn opened(item: &Value) -> Value {
+pub fn opened(item: &Value) -> Value {
     let mut opened = item.clone();
     let Some(fields) = opened.as_object_mut() else {
         return opened;
@@ -221,7 +221,7 @@ fn opened(item: &Value) -> Value {
 }
 
 /// A text part that says nothing yet.
-fn empty_text() -> Value {
+pub fn empty_text() -> Value {
     json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []})
 }
 

@@ -361,12 +361,7 @@ fn odd_frames_do_no_harm() {
     ] {
         reader.feed(&Frame::data(data), &mut out).unwrap();
     }
-    for data in [
-        "nonsense",
-        "[]",
-        r#"{"output_index":"x"}"#,
-        r#"{"type":"response.output_text.delta","output_index":-1}"#,
-    ] {
+    for data in ["nonsense", "[]", "{\"a\""] {
         assert!(FromResponses::new(&reply()).feed(&Frame::data(data), &mut out).is_err());
     }
 }
