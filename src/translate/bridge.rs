@@ -1,5 +1,6 @@
 //! Two protocols joined: a reader of upstream's, a writer of the client's, the turn's events between them.
 
+use super::guard::Guard;
 use super::turn::{Event, Usage};
 use super::{Heard, Reader, Translator, Writer};
 use crate::protocol::failure::Failure;
@@ -9,6 +10,7 @@ use crate::protocol::sse::Frame;
 pub struct Bridge<R, W> {
     reader: R,
     writer: W,
+    guard: Guard,
     events: Vec<Event>,
     heard: Heard,
 }
@@ -18,6 +20,7 @@ impl<R: Reader, W: Writer> Bridge<R, W> {
         Self {
             reader,
             writer,
+            guard: Guard::default(),
             events: Vec::new(),
             heard: Heard::default(),
         }
@@ -26,6 +29,7 @@ impl<R: Reader, W: Writer> Bridge<R, W> {
     /// Hands the reader's events to the writer, then the reader's own failure, if there was one.
     fn pass(&mut self, read: Result<(), Failure>, out: &mut Vec<Frame>) -> Result<(), Failure> {
         for event in self.events.drain(..) {
+            self.guard.check(&event)?;
             if let Event::Usage(usage) = &event {
                 Usage::update(&mut self.heard.usage, usage);
             }
