@@ -34,14 +34,6 @@ pub fn take_leading_system(messages: &mut Vec<Value>) -> Vec<Value> {
         .collect()
 }
 
-use super::Object;
-use crate::protocol::Protocol;
-
-/// The ids of the calls in a history, in any client's protocol.
-pub fn call_ids(_client: Protocol, _body: &Object) -> Vec<String> {
-    Vec::new()
-}
-
 /// Folds `system` messages between the others into the user messages before them. True if there was one.
 pub fn fold_system(messages: &mut Vec<Value>) -> bool {
     let before = messages.len();

@@ -48,7 +48,14 @@ pub fn cache_key(client: Protocol, body: &Object, hints: &Hints, model: &Model) 
 pub fn interaction_id(client: Protocol, body: &Object, hints: &Hints) -> Option<String> {
     let digest = hashed(&name(client, body, hints)?);
     let part = |range| digest.get(range).unwrap_or_default();
-    Some(format!("{}-{}-4{}-8{}-{}", part(0..8), part(8..12), part(13..16), part(17..20), part(20..32)))
+    Some(format!(
+        "{}-{}-4{}-8{}-{}",
+        part(0..8),
+        part(8..12),
+        part(13..16),
+        part(17..20),
+        part(20..32)
+    ))
 }
 
 /// A key that upstream takes: itself, or its hash.
@@ -82,7 +89,10 @@ fn hashed(text: &str) -> String {
 mod tests {
     #[test]
     fn an_interaction_has_the_form_of_a_uuid_and_not_the_name() {
-        let hints = Hints { session: Some("mine".into()), ..Hints::default() };
+        let hints = Hints {
+            session: Some("mine".into()),
+            ..Hints::default()
+        };
         let id = interaction_id(Protocol::Chat, &Object::new(), &hints).unwrap();
         assert!(uuid::Uuid::parse_str(&id).is_ok() && !id.contains("mine"));
         assert_eq!(interaction_id(Protocol::Chat, &Object::new(), &hints), Some(id));

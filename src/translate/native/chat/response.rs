@@ -249,6 +249,10 @@ impl Translator for Relay {
         self.end(out)
     }
 
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+        fold::through(Protocol::Chat, self, answer)
+    }
+
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
         if !std::mem::replace(&mut self.over, true) {
             chunk_writer::fail(failure, out);

@@ -187,6 +187,26 @@ impl Translator for Relay {
         unfold(&answer).into_iter().try_for_each(|frame| self.feed(frame, out))
     }
 
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+        self.whole(answer.clone(), &mut Vec::new())?;
+        let mut answer = ended(answer);
+        if let Some(message) = answer.as_object_mut() {
+            message.shift_remove("copilot_usage");
+            message.insert("model".into(), self.reply.model.clone().into());
+            for block in message
+                .get_mut("content")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                if let Some(tool) = block["name"].as_str().and_then(|name| self.reply.tools.get(name)) {
+                    block["name"] = tool.name.clone().into();
+                }
+            }
+        }
+        Ok(answer)
+    }
+
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
         if !self.over {
             self.over = true;

@@ -11,6 +11,7 @@ use std::mem;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
@@ -121,6 +122,10 @@ impl Translator for Relay {
             self.feed(frame, out)?;
         }
         self.end(out)
+    }
+
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+        fold::through(Protocol::Responses, self, answer)
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
