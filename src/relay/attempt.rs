@@ -9,13 +9,13 @@ use super::admission::Target;
 use super::error::passed_on;
 use super::journal::Journal;
 use super::stream::Flow;
-use super::{Call, Client, Error, Relay};
+use super::{Call, Client, Error, Relay, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::{Initiator, Protocol};
+use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
-use crate::routing::{self, Needs};
 use crate::translate::ids::Ids;
 use crate::translate::rules::session;
 use crate::translate::{Context, Heard, Hints, Memory, Object, Outgoing, healing, pairs};
@@ -47,7 +47,7 @@ impl Relay {
     ) -> Result<Opened, Error> {
         let client = call.client.protocol;
         let cause = self.cause(&call.client, &call.body);
-        let mut ways = routing::ways(client, target.model(), &needs(client, &call.body, &memory))?;
+        let mut ways = target.ways(client, &needs(client, &call.body, &memory))?;
         let mut rerouted = false;
         let mut healed = Vec::new();
         let mut request = self.translate(call, target, &memory, ways[0])?;
@@ -116,6 +116,9 @@ impl Relay {
             hints: &hints,
         };
         let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
+        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| target.only.is_some()) {
+            web_search::bound(&call.body, settings, &mut request.body);
+        }
         healing::apply(way, &memory.learned, &mut request);
         Ok(request)
     }
