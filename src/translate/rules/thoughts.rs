@@ -223,18 +223,23 @@ pub fn restore_chat(messages: &mut [Value], memory: &Memory, model: &Model) {
     }
 }
 
-/// The same for a Responses history: before the first call of each stretch of calls that no reasoning precedes.
+/// The same for a Responses history: before the first call of each stretch of an answer that has no reasoning.
 pub fn restore_responses(items: &mut Vec<Value>, memory: &Memory, model: &Model) {
     if memory.kept.is_empty() {
         return;
     }
     let mut restored: Vec<Value> = Vec::with_capacity(items.len());
+    let mut reasoned = false;
     for item in items.drain(..) {
-        let is_call = item["type"].as_str().is_some_and(|kind| kind.ends_with("_call"));
-        let reasoned = restored.last().is_some_and(|before| before["type"] == "reasoning");
-        if is_call && !reasoned {
+        let kind = item["type"].as_str().unwrap_or("message");
+        if kind == "reasoning" {
+            reasoned = true;
+        } else if kind.ends_with("_output") || kind == "message" && item["role"] != "assistant" {
+            reasoned = false;
+        } else if kind.ends_with("_call") && !reasoned {
             let id = item["call_id"].as_str().unwrap_or_default();
             restored.extend(kept(memory, id, model).iter().filter_map(|thought| thought.item(model)));
+            reasoned = true;
         }
         restored.push(item);
     }
