@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::rules::betas;
 use super::rules::tools::plain;
 use super::{ClientTool, Object, Outgoing};
 use crate::protocol::Protocol;
@@ -140,7 +141,7 @@ pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
     if let Some(form) = fact("thinking").and_then(Value::as_str)
         && switch_thinking(&mut request.body, form)
     {
-        interleave(&request.body, &mut request.betas);
+        betas::interleave(&request.body, &mut request.betas);
     }
     if fact("thinking_off") == Some(&json!(false)) {
         leave_thinking_on(&mut request.body);
@@ -245,7 +246,7 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
     if !switch_thinking(case.body, form) {
         return None;
     }
-    interleave(case.body, case.betas);
+    betas::interleave(case.body, case.betas);
     Some(Outcome::Learned(key(case.way, "thinking"), json!(form)))
 }
 
@@ -348,7 +349,7 @@ fn system_role(case: &mut Case) -> Option<Outcome> {
     if !super::history::fold_system(messages) {
         return None;
     }
-    case.betas.retain(|beta| !beta.starts_with("mid-conversation-system-"));
+    case.betas.retain(|beta| beta != betas::SYSTEM_ROLE);
     Some(Outcome::Learned(key(case.way, "system_role"), json!(false)))
 }
 
@@ -409,7 +410,9 @@ fn tool_type(case: &mut Case) -> Option<Outcome> {
     if case.way != Protocol::Responses {
         return None;
     }
-    let is_named = |kind: &&&str| case.text.contains(&format!("'{kind}'"));
+    // What follows is what the model does take.
+    let refusal = case.text.split("Supported values").next().unwrap_or_default();
+    let is_named = |kind: &&&str| refusal.contains(&format!("'{kind}'"));
     let by_policy = POLICY.iter().any(|words| case.text.contains(words));
     let removed = REMOVABLE
         .iter()
@@ -578,18 +581,6 @@ fn leave_thinking_on(body: &mut Object) -> bool {
         body.insert("tool_choice".into(), json!({"type": "auto"}));
     }
     true
-}
-
-/// Thinking between calls is asked for where it has a budget, and a matter of course where it adapts.
-fn interleave(body: &Object, betas: &mut Vec<String>) {
-    const BETA: &str = "interleaved-thinking-2025-05-14";
-    betas.retain(|beta| !beta.starts_with("interleaved-thinking-"));
-    if body
-        .get("thinking")
-        .is_some_and(|thinking| thinking["type"] == "enabled")
-    {
-        betas.push(BETA.into());
-    }
 }
 
 /// Removes all thinking from the history, and the answers that were nothing else.
@@ -834,19 +825,18 @@ mod tests {
 
     #[test]
     fn a_refused_freeform_tool_becomes_a_function_for_good() {
-        let body = json!({"tools": [{"type": "custom", "name": "p"}],
+        let body = json!({"tools": [{"type": "custom", "name": "p"}, {"type": "web_search"}],
             "input": [{"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"}]});
         let mut request = outgoing(body.clone());
-        let refusal = Failure::new(
-            Kind::BadRequest,
-            "Invalid value: 'custom'. Supported values are: 'function'.",
-        );
+        let message = "Invalid value: 'custom'. Supported values are: 'function' and 'web_search'.";
+        let refusal = Failure::new(Kind::BadRequest, message);
         let healed = heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
         assert_eq!(healed.learned, Some(("responses.tools".into(), json!(["custom"]))));
         let mut next = outgoing(body);
         apply(Protocol::Responses, &[healed.learned.unwrap()].into(), &mut next);
         for request in [request, next] {
             assert_eq!(request.body["tools"][0]["type"], "function");
+            assert_eq!(request.body["tools"][1]["type"], "web_search");
             assert_eq!(request.body["input"][0]["type"], "function_call");
             assert_eq!(request.reply.tools["p"].shape, crate::translate::ToolShape::Custom);
         }

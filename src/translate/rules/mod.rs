@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Object;
 
 pub mod attribution;
+pub mod betas;
 pub mod cache_marks;
 pub mod images;
 pub mod reasoning;
