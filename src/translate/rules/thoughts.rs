@@ -42,13 +42,14 @@ pub fn of_block(block: &Value) -> Vec<Thought> {
     read(slot.as_str().unwrap_or_default(), text, native)
 }
 
-/// Reads the reasoning of a Chat message. `model` is the one that upstream's own strings are for.
+/// Reads the reasoning of a Chat message. A string that is no carrier came from Chat itself: for a model behind Chat it
+/// is taken to be that model's own, for any other there is no way to read it.
 pub fn of_chat(message: &Value, model: &Model) -> Vec<Thought> {
     let text = [&message["reasoning_text"], &message["reasoning_content"]]
         .into_iter()
         .find_map(Value::as_str);
     let native = |opaque: &str| Carrier::Opaque {
-        model: chat_maker(model),
+        model: model.id.clone(),
         opaque: opaque.into(),
     };
     read(
@@ -56,11 +57,6 @@ pub fn of_chat(message: &Value, model: &Model) -> Vec<Thought> {
         text.unwrap_or_default(),
         native,
     )
-}
-
-/// Only the model behind Chat itself made a string that is no carrier.
-fn chat_maker(model: &Model) -> String {
-    model.id.clone()
 }
 
 /// Reads a Responses `reasoning` item.
