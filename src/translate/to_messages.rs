@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::carrier::Carrier;
 use super::fold::messages::event;
 use super::ids::Ids;
+use super::rules::tools::fit_id;
+use super::rules::usage;
 use super::stops::Stops;
 use super::turn::{Citation, Event, Finish, Search, ToolKey, Usage};
 use super::{Kept, Reply, Writer, upstream_failure};
@@ -238,7 +239,7 @@ impl ToMessages {
         let name = self.reply.tools.get(&name).map_or(name, |tool| tool.name.clone());
         let id = match id.as_str() {
             "" => self.ids.mint("toolu_"),
-            id => call_id(id),
+            id => fit_id(Protocol::Messages, id).into_owned(),
         };
         let call = Call {
             id,
@@ -352,27 +353,19 @@ impl ToMessages {
         }
     }
 
+    /// What is known of the tokens; an estimate where upstream has not told the prompt's size.
     fn usage(&self) -> Value {
-        let Usage {
-            input,
-            cached,
-            cache_write,
-            output,
-            searches,
-            ..
-        } = self.usage;
-        let (cached, written) = (cached.unwrap_or(0), cache_write.unwrap_or(0));
-        let mut usage = json!({
-            "input_tokens": input.map_or(self.reply.input_estimate, |input| input.saturating_sub(cached).saturating_sub(written)),
-            "cache_creation_input_tokens": written,
-            "cache_read_input_tokens": cached,
-            "output_tokens": output.unwrap_or(0),
-        });
-        let searches = searches.unwrap_or(self.searches);
-        if self.reply.web_search && searches > 0 {
-            usage["server_tool_use"] = json!({"web_search_requests": searches});
-        }
-        usage
+        let told = self
+            .usage
+            .searches
+            .or(Some(self.searches))
+            .filter(|&searches| searches > 0);
+        let usage = Usage {
+            input: self.usage.input.or(Some(self.reply.input_estimate)),
+            searches: told.filter(|_| self.reply.web_search),
+            ..self.usage
+        };
+        usage::write(Protocol::Messages, &usage)
     }
 }
 
@@ -607,16 +600,6 @@ fn delta(index: usize, kind: &str, field: &str, piece: &str) -> Frame {
     let _ = serde_json::to_writer(&mut data, piece);
     data.extend_from_slice(b"}}");
     Frame::named("content_block_delta", data)
-}
-
-/// The call's id as Messages allows it: upstream's own, or a digest of it.
-fn call_id(id: &str) -> String {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if id.len() <= 64 && id.bytes().all(allowed) {
-        id.to_owned()
-    } else {
-        super::ids::hex("tid_", &Sha256::digest(id)[..20])
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::sse::Frame;
 use crate::translate::carrier::Carrier;
 use crate::translate::fold::messages::{event, unfold};
-use crate::translate::from_messages::{Counts, check_whole};
+use crate::translate::from_messages::check_whole;
 use crate::translate::ids::Ids;
+use crate::translate::rules::usage::update_messages;
 use crate::translate::to_messages::failed;
 use crate::translate::{Heard, Kept, Object, Reply, Translator, upstream_failure};
 
@@ -18,7 +19,6 @@ pub struct Relay {
     reply: Reply,
     ids: Ids,
     heard: Heard,
-    counts: Counts,
     /// The thinking block that is open: its text and signature so far.
     thinking: Option<(String, String)>,
     /// What was thought so far in this turn.
@@ -39,7 +39,6 @@ impl Relay {
             reply,
             ids,
             heard: Heard::default(),
-            counts: Counts::default(),
             thinking: None,
             thought,
             ending: false,
@@ -49,8 +48,7 @@ impl Relay {
 
     fn count(&mut self, usage: Option<&Value>) {
         if let Some(usage) = usage {
-            self.counts.update(usage);
-            self.heard.usage = self.counts.usage();
+            update_messages(&mut self.heard.usage, usage);
         }
     }
 
