@@ -56,6 +56,8 @@ struct Call {
     args: String,
     /// How much of `args` the client has.
     written: usize,
+    /// Up to here `args` are known to be no whole object.
+    partial: usize,
     /// Upstream says that the call is over.
     closed: bool,
     /// The client has seen the block's end.
@@ -136,7 +138,7 @@ impl ToMessages {
     /// Whether what arrives now must wait for the call that is open. Ends that call if it can be ended.
     fn must_wait(&mut self, out: &mut Vec<Frame>) -> bool {
         while let Some(Open::Call(key)) = self.open {
-            if !self.calls.get(&key).is_none_or(Call::is_whole) {
+            if !self.calls.get_mut(&key).is_none_or(Call::is_whole) {
                 return true;
             }
             self.close(out);
@@ -170,6 +172,9 @@ impl ToMessages {
     }
 
     fn text(&mut self, piece: String, out: &mut Vec<Frame>) {
+        if piece.is_empty() {
+            return;
+        }
         if !self.must_wait(out) {
             self.write_text(&piece, out);
         } else if let Some(Waiting::Text(text)) = self.waiting.back_mut() {
@@ -246,6 +251,7 @@ impl ToMessages {
             name,
             args: String::new(),
             written: 0,
+            partial: 0,
             closed: false,
             stopped: false,
             carriers: self.reasoning.carriers.len(),
@@ -372,9 +378,6 @@ impl ToMessages {
 /// The blocks as they are written: nothing here waits.
 impl ToMessages {
     fn write_text(&mut self, piece: &str, out: &mut Vec<Frame>) {
-        if piece.is_empty() {
-            return;
-        }
         if self.open != Some(Open::Text) {
             self.close(out);
             self.start_block(json!({"type": "text", "text": ""}), out);
@@ -558,8 +561,14 @@ impl Writer for ToMessages {
 
 impl Call {
     /// Nothing more is expected: upstream said so, or its arguments are an object from end to end.
-    fn is_whole(&self) -> bool {
-        self.closed || self.args.trim_end().ends_with('}') && json_text::is_object(&self.args)
+    fn is_whole(&mut self) -> bool {
+        if !self.closed && self.args.len() > self.partial {
+            if self.args.trim_end().ends_with('}') && json_text::is_object(&self.args) {
+                return true;
+            }
+            self.partial = self.args.len();
+        }
+        self.closed
     }
 }
 
