@@ -207,7 +207,7 @@ impl ToMessages {
 
     fn reason(&mut self, piece: String, out: &mut Vec<Frame>) {
         self.reasoning.text.push_str(&piece);
-        if !self.reply.show_reasoning {
+        if !self.reply.show_reasoning || self.reply.omit_thinking {
             return;
         }
         if !self.must_wait(out) {
@@ -387,18 +387,24 @@ impl ToMessages {
     }
 
     fn write_thinking(&mut self, piece: &str, out: &mut Vec<Frame>) {
-        if piece.is_empty() {
-            return;
+        if !piece.is_empty() {
+            self.open_thinking(out);
+            self.write_delta("thinking_delta", "thinking", piece, out);
         }
+    }
+
+    fn open_thinking(&mut self, out: &mut Vec<Frame>) {
         if self.open != Some(Open::Thinking) {
             self.close(out);
             self.start_block(json!({"type": "thinking", "thinking": "", "signature": ""}), out);
             self.open = Some(Open::Thinking);
         }
-        self.write_delta("thinking_delta", "thinking", piece, out);
     }
 
     fn write_seal(&mut self, state: Option<String>, out: &mut Vec<Frame>) {
+        if self.reply.omit_thinking && state.is_some() {
+            self.open_thinking(out);
+        }
         if self.open == Some(Open::Thinking) {
             let signature = state.unwrap_or_else(|| Carrier::Nothing.encode());
             self.write_delta("signature_delta", "signature", &signature, out);
