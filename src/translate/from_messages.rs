@@ -591,6 +591,18 @@ mod tests {
     }
 
     #[test]
+    fn an_error_event_ends_the_turn() {
+        let error = json!({"error": {"message": "slow down", "type": "rate_limit_error"}, "type": "error"});
+        let failure = read(&[start(), error.clone()]).unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.message.as_str()),
+            (Kind::RateLimited, "slow down")
+        );
+        assert_eq!(reader().whole(&error, &mut Vec::new()), Err(failure));
+        assert_eq!(read(&[json!({"message": "lone"})]).unwrap_err().message, "lone");
+    }
+
+    #[test]
     fn a_search_is_told_once_its_results_are_there() {
         let blocks = [
             block(

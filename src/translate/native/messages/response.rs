@@ -517,6 +517,24 @@ mod tests {
     }
 
     #[test]
+    fn an_error_event_is_read_and_said_in_our_words() {
+        let overloaded = sent(
+            "error",
+            r#"{"error":{"message":"Overloaded","type":"overloaded_error"},"type":"error"}"#,
+        );
+        let mut relay = relay();
+        let failure = pass(&mut relay, &[start(), overloaded]).unwrap_err();
+        let mut out = Vec::new();
+        relay.fail(&failure, &mut out);
+        let error = json!({"type": "overloaded_error", "message": "Overloaded"});
+        assert_eq!(
+            data(&out[0]),
+            json!({"type": "error", "error": error, "request_id": "req_1"})
+        );
+        assert!(relay.whole(json!({"error": {"message": "x"}}), &mut out).is_err());
+    }
+
+    #[test]
     fn nonsense_is_refused_where_it_would_be_read() {
         for frame in [
             sent("message_start", "nonsense"),
