@@ -59,8 +59,8 @@ impl Relay {
             message.shift_remove("copilot_usage");
             message.entry("content").or_insert_with(|| json!([]));
             message.entry("stop_reason").or_insert(Value::Null);
-            fill_usage(message, &USAGE, 0);
             self.count(message.get("usage"));
+            fill_usage(message, &USAGE, 0);
         }
         Ok(named("message_start", start))
     }
@@ -124,8 +124,8 @@ impl Relay {
         let price = change.shift_remove("copilot_usage");
         let nano_aiu = price.as_ref().and_then(|price| price["total_nano_aiu"].as_u64());
         self.heard.nano_aiu = nano_aiu.or(self.heard.nano_aiu);
-        let filled = fill_usage(&mut change, &["output_tokens"], self.heard.usage.output.unwrap_or(0));
         self.count(change.get("usage"));
+        let filled = fill_usage(&mut change, &["output_tokens"], self.heard.usage.output.unwrap_or(0));
         self.ending |= change
             .get("delta")
             .is_some_and(|delta| delta["stop_reason"].is_string());
@@ -253,7 +253,6 @@ fn ended(mut answer: Value) -> Value {
         let reason = if calls { "tool_use" } else { "end_turn" };
         message.insert("stop_reason".into(), reason.into());
     }
-    fill_usage(message, &USAGE, 0);
     answer
 }
 
@@ -530,6 +529,11 @@ mod tests {
         assert_eq!(
             data(&out[0]),
             json!({"type": "error", "error": error, "request_id": "req_1"})
+        );
+        assert_eq!(
+            relay.heard().usage.output,
+            None,
+            "what upstream did not count is not known"
         );
         assert!(relay.whole(json!({"error": {"message": "x"}}), &mut out).is_err());
     }
