@@ -10,7 +10,9 @@ use super::carrier::Carrier;
 use super::chunk::{Fragment, Function, Unknown};
 use super::guard::Guard;
 use super::ids::Ids;
+use super::Memory;
 use super::turn::{ToolKey, ToolKind};
+use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json;
 
@@ -237,6 +239,16 @@ pub fn restore(call: &mut Map<String, Value>, fields: &Map<String, Value>) {
         && let Some(Value::Object(function)) = call.get_mut("function")
     {
         function.entry(ON_FUNCTION).or_insert_with(|| signature.clone());
+    }
+}
+
+/// The same for what was kept of a call, if this model made it.
+pub fn restore_kept(call: &mut Map<String, Value>, memory: &Memory, id: &str, model: &Model) {
+    let kept = memory.kept.get(id).filter(|kept| kept.model == model.id);
+    for carrier in kept.map(|kept| kept.carriers.as_slice()).unwrap_or_default() {
+        if let Some(Carrier::Call { fields, .. }) = Carrier::decode(carrier) {
+            restore(call, &fields);
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use serde_json::json;
 use super::carrier::Carrier;
 use super::chunk_writer::{self, ChunkWriter, Fields};
 use super::ids::Ids;
-use super::rules::tools::decode;
+use super::rules::{self, tools::decode};
 use super::stops::{Stops, Watched};
 use super::turn::{Event, Finish, ToolKey, ToolKind, Usage};
 use super::{Kept, Reply, ToolShape, Writer};
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
@@ -213,7 +214,10 @@ impl ToChat {
 
     fn close(&mut self, out: &mut Vec<Frame>) {
         if let Some(usage) = self.usage.filter(|_| self.reply.include_usage) {
-            out.push(self.chunks.usage(&[], &chunk_writer::usage(&usage)));
+            out.push(
+                self.chunks
+                    .usage(&[], &rules::usage::write(Protocol::Chat, &usage).to_string()),
+            );
         }
         out.push(chunk_writer::done());
         self.over = true;
@@ -564,7 +568,7 @@ mod tests {
         for event in [start(), Event::Finish(Finish::ContentFilter)] {
             writer.feed(event, &mut frames).unwrap();
         }
-        let mut gather = fold::gather(crate::protocol::Protocol::Chat);
+        let mut gather = fold::gather(Protocol::Chat);
         frames.iter().for_each(|frame| gather.feed(frame).unwrap());
         let answer = gather.finish().unwrap();
         assert_eq!(answer["choices"][0]["finish_reason"], "content_filter");
