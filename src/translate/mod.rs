@@ -33,6 +33,7 @@ pub mod ids;
 pub mod native;
 pub mod pairs;
 pub mod request;
+pub mod response_object;
 pub mod rules;
 pub mod stops;
 pub mod tally;

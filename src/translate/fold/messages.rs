@@ -156,13 +156,14 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
     }
     let mut message = answer.clone();
     message.insert("content".into(), json!([]));
+    message.shift_remove("copilot_usage");
     for (key, value) in &mut message {
         if delta.contains_key(key) {
             *value = Value::Null;
         }
     }
 
-    let mut frames = vec![frame("message_start", json!({"message": message}))];
+    let mut frames = vec![event("message_start", json!({"message": message}))];
     let blocks = answer.get("content").and_then(Value::as_array);
     for (index, block) in blocks.into_iter().flatten().enumerate() {
         unfold_block(index, block, &mut frames);
@@ -173,8 +174,8 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
             end[key] = ending(key);
         }
     }
-    frames.push(frame("message_delta", end));
-    frames.push(frame("message_stop", json!({})));
+    frames.push(event("message_delta", end));
+    frames.push(event("message_stop", json!({})));
     frames
 }
 
@@ -212,24 +213,24 @@ fn unfold_block(index: usize, block: &Value, frames: &mut Vec<Frame>) {
             deltas.push(json!({"type": "input_json_delta", "partial_json": input}));
         }
     }
-    frames.push(frame(
+    frames.push(event(
         "content_block_start",
         json!({"index": index, "content_block": start}),
     ));
     for delta in deltas {
-        frames.push(frame("content_block_delta", json!({"index": index, "delta": delta})));
+        frames.push(event("content_block_delta", json!({"index": index, "delta": delta})));
     }
-    frames.push(frame("content_block_stop", json!({"index": index})));
+    frames.push(event("content_block_stop", json!({"index": index})));
 }
 
-/// A frame whose data says its own name first.
-fn frame(name: &'static str, fields: Value) -> Frame {
-    let mut event = Object::new();
-    event.insert("type".into(), name.into());
+/// An event of the stream: its data names it first.
+pub(in crate::translate) fn event(name: &'static str, fields: Value) -> Frame {
+    let mut data = Object::new();
+    data.insert("type".into(), name.into());
     if let Value::Object(fields) = fields {
-        event.extend(fields);
+        data.extend(fields);
     }
-    Frame::named(name, Value::Object(event).to_string())
+    Frame::named(name, Value::Object(data).to_string())
 }
 
 #[cfg(test)]
@@ -248,27 +249,27 @@ mod tests {
     /// A call with these pieces of arguments, ended for this reason.
     fn call(pieces: &[&str], reason: &str) -> Value {
         let mut frames = vec![
-            frame(
+            event(
                 "message_start",
                 json!({"message": {"id": "m", "content": [], "stop_reason": null, "usage": {"input_tokens": 3, "output_tokens": 0}}}),
             ),
-            frame(
+            event(
                 "content_block_start",
                 json!({"index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}}),
             ),
         ];
         frames.extend(pieces.iter().map(|piece| {
-            frame(
+            event(
                 "content_block_delta",
                 json!({"index": 0, "delta": {"type": "input_json_delta", "partial_json": piece}}),
             )
         }));
-        frames.push(frame("content_block_stop", json!({"index": 0})));
-        frames.push(frame(
+        frames.push(event("content_block_stop", json!({"index": 0})));
+        frames.push(event(
             "message_delta",
             json!({"delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": 7}}),
         ));
-        frames.push(frame("message_stop", json!({})));
+        frames.push(event("message_stop", json!({})));
         fold(&frames).unwrap()
     }
 
@@ -323,7 +324,7 @@ mod tests {
     #[test]
     fn a_cut_stream_is_no_answer() {
         assert_eq!(
-            fold(&[frame("message_start", json!({"message": {}}))]),
+            fold(&[event("message_start", json!({"message": {}}))]),
             Err(Failure::truncated())
         );
         assert!(fold(&[Frame::data("nonsense")]).is_err());
