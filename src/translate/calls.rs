@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::Memory;
 use super::carrier::Carrier;
 use super::chunk::{Fragment, Function, Unknown};
 use super::guard::Guard;
 use super::ids::Ids;
-use super::Memory;
 use super::turn::{ToolKey, ToolKind};
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};

@@ -89,7 +89,11 @@ impl Round {
         }
         message["content"] = text;
         self.shown.append(&mut labelled);
-        if let Some((_, result)) = self.calls.iter_mut().find(|(call, result)| *call == id && result.is_none()) {
+        if let Some((_, result)) = self
+            .calls
+            .iter_mut()
+            .find(|(call, result)| *call == id && result.is_none())
+        {
             *result = Some(message);
         }
     }
@@ -194,11 +198,20 @@ pub fn want_mark(message: &mut Object) {
 pub fn mark(messages: &mut [Value], model: &Model) {
     let mut wanted = Vec::new();
     for (at, message) in messages.iter_mut().enumerate() {
-        if message.as_object_mut().and_then(|message| message.shift_remove(MARK)).is_some() {
+        if message
+            .as_object_mut()
+            .and_then(|message| message.shift_remove(MARK))
+            .is_some()
+        {
             wanted.push(at);
         }
     }
     cache_marks::mark_chat(messages, &wanted, model);
+}
+
+/// Whether a model takes system messages anywhere, and a developer's as such; others know one at the beginning.
+pub fn knows_developers(model: &Model) -> bool {
+    model.is_gpt() || model.is_reasoning_gpt()
 }
 
 /// A system message between the others, as words for a person's message; for models that know only a first one.

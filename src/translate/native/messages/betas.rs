@@ -34,7 +34,12 @@ pub fn of(body: &Object, context: &Context) -> Vec<String> {
         (INTERLEAVED, thinking == Some("enabled")),
         (CONTEXT, body.contains_key("context_management")),
         (TOOL_USE, list(field(body, "tools")).iter().any(is_advanced)),
-        (SYSTEM, list(field(body, "messages")).iter().any(|message| message["role"] == "system")),
+        (
+            SYSTEM,
+            list(field(body, "messages"))
+                .iter()
+                .any(|message| message["role"] == "system"),
+        ),
         (CACHE_TTL, has_ttl(body)),
     ];
     for (beta, _) in called_for.into_iter().filter(|(_, needed)| *needed) {
@@ -49,10 +54,19 @@ pub fn of(body: &Object, context: &Context) -> Vec<String> {
 /// Whether the model takes system messages between the others: upstream has said so, or the client counts on it and
 /// upstream has not said otherwise.
 pub fn takes_system(context: &Context) -> bool {
-    match context.memory.learned.get("messages.system_role").and_then(Value::as_bool) {
+    match context
+        .memory
+        .learned
+        .get("messages.system_role")
+        .and_then(Value::as_bool)
+    {
         Some(known) => known,
         None => {
-            let named = context.hints.betas.iter().any(|beta| beta.trim().starts_with(family(SYSTEM)));
+            let named = context
+                .hints
+                .betas
+                .iter()
+                .any(|beta| beta.trim().starts_with(family(SYSTEM)));
             named && !is_refused(SYSTEM, context)
         }
     }

@@ -27,7 +27,12 @@ pub fn clean(out: &mut Object, context: &Context) {
 }
 
 fn clean_list(list: &mut Value, keep_ttl: bool) {
-    for entry in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    for entry in list
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
         clean_mark(entry, keep_ttl);
         if let Some(inner) = entry.get_mut("content") {
             clean_list(inner, keep_ttl);

@@ -102,7 +102,10 @@ fn name_format(out: &mut Object) {
 
 fn keep_user_only(out: &mut Object) {
     let user = field(out, "metadata")["user_id"].as_str();
-    match user.filter(|user| user.chars().count() <= LONGEST_USER).map(str::to_owned) {
+    match user
+        .filter(|user| user.chars().count() <= LONGEST_USER)
+        .map(str::to_owned)
+    {
         Some(user) => drop(out.insert("metadata".into(), json!({"user_id": user}))),
         None => drop(out.shift_remove("metadata")),
     }
@@ -139,7 +142,11 @@ fn keep_fitting_edits(out: &mut Object) {
         .get_mut("context_management")
         .and_then(|management| management["edits"].as_array_mut());
     if let Some(edits) = edits {
-        edits.retain(|edit| !edit["type"].as_str().is_some_and(|kind| kind.starts_with("clear_thinking_")));
+        edits.retain(|edit| {
+            !edit["type"]
+                .as_str()
+                .is_some_and(|kind| kind.starts_with("clear_thinking_"))
+        });
         if edits.is_empty() {
             out.shift_remove("context_management");
         }

@@ -65,7 +65,10 @@ fn check_choice(out: &mut Object, names: &HashSet<String>) -> Result<(), Failure
     if choice["type"] == "tool" {
         let name = choice["name"].as_str().unwrap_or_default();
         if !names.contains(name) {
-            return Err(Failure::bad("tool_choice", format!("tool_choice: no tool is named '{name}'")));
+            return Err(Failure::bad(
+                "tool_choice",
+                format!("tool_choice: no tool is named '{name}'"),
+            ));
         }
     }
     if names.is_empty() || !choice.is_object() {
