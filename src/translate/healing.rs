@@ -9,16 +9,18 @@
 //! | `<way>.efforts` | the reasoning efforts that are accepted |
 //! | `messages.betas` | `anthropic-beta` tokens that are not sent |
 //! | `messages.thinking` | `adaptive` or `enabled`: the only form that is accepted |
+//! | `messages.thinking_off` | false: thinking cannot be turned off, `disabled` is left out |
 //! | `messages.system_role` | false: system messages between the others are folded |
 //! | `chat.max_tokens` | the accepted name of the output limit |
 //! | `chat.tools_need_responses` | true: tools go by Responses |
-//! | `responses.tools` | tool types that are removed |
+//! | `responses.tools` | tool types that are replaced by functions, or removed where nothing can stand for them |
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Object, Outgoing};
+use super::rules::tools::plain;
+use super::{ClientTool, Object, Outgoing};
 use crate::protocol::Protocol;
 use crate::protocol::effort::Effort;
 use crate::protocol::failure::{Failure, Kind};
@@ -44,8 +46,11 @@ struct Case<'a> {
     way: Protocol,
     text: &'a str,
     code: &'a str,
+    param: &'a str,
     body: &'a mut Object,
     betas: &'a mut Vec<String>,
+    /// What the answer will know of the tools.
+    tools: &'a mut BTreeMap<String, ClientTool>,
     facts: &'a Facts,
     best_effort: bool,
 }
@@ -59,7 +64,7 @@ enum Outcome {
 }
 
 /// Rows are tried in this order; each may act once per request.
-const ROWS: [(&str, Fix); 14] = [
+const ROWS: [(&str, Fix); 16] = [
     ("unsupported beta", unsupported_beta),
     ("tools need responses", tools_need_responses),
     ("output limit's name", limit_name),
@@ -67,13 +72,15 @@ const ROWS: [(&str, Fix); 14] = [
     ("form of thinking", form_of_thinking),
     ("disabled thinking", disabled_thinking),
     ("stale thinking", stale_thinking),
-    ("stale encrypted reasoning", stale_encrypted),
+    ("stale encrypted reasoning", stale_reasoning),
+    ("stale compaction", stale_compaction),
     ("item ids", item_ids),
     ("system message", system_role),
     ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
     ("tool type", tool_type),
     ("strict schema", strict_schema),
+    ("unknown item", unknown_item),
 ];
 /// Unsupported parameters may be several, one refusal each.
 const PARAMETER: &str = "unsupported parameter";
@@ -95,8 +102,10 @@ pub fn heal(
         way,
         text: &text,
         code: refusal.code.as_deref().unwrap_or_default(),
+        param: refusal.param.as_deref().unwrap_or_default(),
         body: &mut request.body,
         betas: &mut request.betas,
+        tools: &mut request.reply.tools,
         facts,
         best_effort,
     };
@@ -128,12 +137,18 @@ pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
     if let Some(name) = fact("max_tokens").and_then(Value::as_str) {
         rename_limit(&mut request.body, name);
     }
-    if let Some(form) = fact("thinking").and_then(Value::as_str) {
-        switch_thinking(&mut request.body, form);
+    if let Some(form) = fact("thinking").and_then(Value::as_str)
+        && switch_thinking(&mut request.body, form)
+    {
+        interleave(&request.body, &mut request.betas);
     }
-    let dropped = strings(fact("tools"));
-    if !dropped.is_empty() {
-        drop_tools(&mut request.body, |kind| dropped.iter().any(|one| one == kind));
+    if fact("thinking_off") == Some(&json!(false)) {
+        leave_thinking_on(&mut request.body);
+    }
+    let refused = strings(fact("tools"));
+    if !refused.is_empty() {
+        request.reply.tools.extend(plain(&mut request.body, &refused));
+        drop_tools(&mut request.body, |kind| refused.iter().any(|one| one == kind));
     }
     let refused = strings(facts.get("messages.betas"));
     request.betas.retain(|beta| !refused.contains(beta));
@@ -186,12 +201,17 @@ fn limit_name(case: &mut Case) -> Option<Outcome> {
     if case.way != Protocol::Chat {
         return None;
     }
-    let name = if case.text.contains("Use 'max_completion_tokens'") || case.text.contains("use max_completion_tokens") {
+    let bare: String = case
+        .text
+        .to_ascii_lowercase()
+        .chars()
+        .filter(|letter| !"'\"`".contains(*letter))
+        .collect();
+    let refused = unsupported_name(case.text);
+    let name = if bare.contains("use max_completion_tokens") || refused == Some("max_tokens") {
         "max_completion_tokens"
-    } else if unsupported_name(case.text)? == "max_completion_tokens" {
+    } else if bare.contains("use max_tokens") || refused == Some("max_completion_tokens") {
         "max_tokens"
-    } else if unsupported_name(case.text)? == "max_tokens" {
-        "max_completion_tokens"
     } else {
         return None;
     };
@@ -222,33 +242,22 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
     } else {
         return None;
     };
-    switch_thinking(case.body, form).then(|| Outcome::Learned(key(case.way, "thinking"), json!(form)))
+    if !switch_thinking(case.body, form) {
+        return None;
+    }
+    interleave(case.body, case.betas);
+    Some(Outcome::Learned(key(case.way, "thinking"), json!(form)))
 }
 
 fn disabled_thinking(case: &mut Case) -> Option<Outcome> {
     let about = case.text.contains("thinking") && case.text.contains("disabled");
-    if !about
-        || case
-            .body
-            .get("thinking")
-            .is_none_or(|thinking| thinking["type"] != "disabled")
-    {
-        return None;
-    }
-    case.body.shift_remove("thinking");
-    let forced = case
-        .body
-        .get("tool_choice")
-        .is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
-    if forced {
-        case.body.insert("tool_choice".into(), json!({"type": "auto"}));
-    }
-    Some(Outcome::Retry)
+    (about && leave_thinking_on(case.body)).then(|| Outcome::Learned(key(case.way, "thinking_off"), json!(false)))
 }
 
 fn stale_thinking(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let stale = lower.contains("signature") && lower.contains("thinking")
+        || lower.contains("thinking") && lower.contains("cannot be modified")
         || lower.contains("must contain thinking")
         || lower.contains("signature: field required")
         || lower.contains("expected thinking or redacted_thinking")
@@ -268,23 +277,56 @@ fn stale_thinking(case: &mut Case) -> Option<Outcome> {
     (stripped || expected && was_on).then_some(Outcome::Retry)
 }
 
-fn stale_encrypted(case: &mut Case) -> Option<Outcome> {
+fn stale_reasoning(case: &mut Case) -> Option<Outcome> {
+    (is_stale(case) && drop_items(case.body, "reasoning")).then_some(Outcome::Retry)
+}
+
+/// A compaction stands for the history before it, so it goes only when no reasoning is left to blame.
+fn stale_compaction(case: &mut Case) -> Option<Outcome> {
+    (is_stale(case) && drop_items(case.body, "compaction")).then_some(Outcome::Retry)
+}
+
+fn is_stale(case: &Case) -> bool {
     let lower = case.text.to_ascii_lowercase();
-    let stale = case.code == "invalid_encrypted_content"
-        || lower.contains("encrypted")
-            && (lower.contains("could not be verified") || lower.contains("could not be decrypted"))
-        || lower.contains("item_id mismatch")
-        || lower.contains("does not belong to this connection");
-    if case.way != Protocol::Responses || !stale {
+    let unreadable = ["could not be verified", "could not be decrypted"]
+        .iter()
+        .any(|words| lower.contains(words));
+    case.way == Protocol::Responses
+        && (case.code == "invalid_encrypted_content"
+            || lower.contains("encrypted") && unreadable
+            || lower.contains("item_id mismatch")
+            || lower.contains("does not belong to this connection"))
+}
+
+fn drop_items(body: &mut Object, kind: &str) -> bool {
+    let Some(input) = body.get_mut("input").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let before = input.len();
+    input.retain(|item| item["type"] != kind);
+    input.len() < before
+}
+
+/// An item of a kind that this model does not know, named by its place.
+fn unknown_item(case: &mut Case) -> Option<Outcome> {
+    const CARRYING: [&str; 4] = ["message", "function_call", "function_call_output", "compaction"];
+    let about = case.text.contains("Invalid value") || case.code == "invalid_value";
+    if case.way != Protocol::Responses || !about {
         return None;
     }
+    let place = [case.param, case.text].into_iter().find_map(|text| {
+        let (_, rest) = text.split_once("input[")?;
+        let (index, rest) = rest.split_once(']')?;
+        let names_the_item = !rest.starts_with('.') || rest.starts_with(".type");
+        index.parse::<usize>().ok().filter(|_| names_the_item)
+    })?;
     let input = case.body.get_mut("input")?.as_array_mut()?;
-    let drop_kind = |input: &mut Vec<Value>, kind: &str| {
-        let before = input.len();
-        input.retain(|item| item["type"] != kind);
-        input.len() < before
-    };
-    (drop_kind(input, "reasoning") || drop_kind(input, "compaction")).then_some(Outcome::Retry)
+    let kind = input.get(place)?["type"].as_str()?;
+    if CARRYING.contains(&kind) {
+        return None;
+    }
+    input.remove(place);
+    Some(Outcome::Retry)
 }
 
 fn item_ids(case: &mut Case) -> Option<Outcome> {
@@ -297,12 +339,17 @@ fn item_ids(case: &mut Case) -> Option<Outcome> {
 
 fn system_role(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
-    let about = lower.contains("role") && lower.contains("system") && lower.contains("messages");
+    let about = lower.contains("messages")
+        && (lower.contains("role") && lower.contains("system") || lower.contains(".role: input should be"));
     if case.way != Protocol::Messages || !about {
         return None;
     }
     let messages = case.body.get_mut("messages")?.as_array_mut()?;
-    super::history::fold_system(messages).then(|| Outcome::Learned(key(case.way, "system_role"), json!(false)))
+    if !super::history::fold_system(messages) {
+        return None;
+    }
+    case.betas.retain(|beta| !beta.starts_with("mid-conversation-system-"));
+    Some(Outcome::Learned(key(case.way, "system_role"), json!(false)))
 }
 
 fn extra_input(case: &mut Case) -> Option<Outcome> {
@@ -326,15 +373,20 @@ fn is_path_letter(letter: char) -> bool {
 }
 
 fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
-    let name = unsupported_name(case.text)?.to_owned();
-    delete(case.body, &name).then(|| grown(case, "rejected", [name]))
+    let by_code = matches!(
+        case.code,
+        "unsupported_parameter" | "unsupported_value" | "unknown_parameter"
+    );
+    let named = unsupported_name(case.text).or(by_code.then_some(case.param));
+    // OpenAI writes `input[3].id` where Anthropic writes `input.3.id`.
+    let path = column(&named?.replace('[', ".").replace(']', ""));
+    delete(case.body, &path).then(|| grown(case, "rejected", [path]))
 }
 
-/// The name in `Unsupported parameter: 'name'`, or in `'name' is not supported with this model`.
+/// The name in `Unsupported parameter: 'name'`, or in `Unsupported value: 'name' does not support 0.2`.
 fn unsupported_name(text: &str) -> Option<&str> {
-    let (_, rest) = text
-        .split_once("Unsupported parameter: ")
-        .or_else(|| text.split_once("Unknown parameter: "))?;
+    const OPENINGS: [&str; 3] = ["Unsupported parameter: ", "Unknown parameter: ", "Unsupported value: "];
+    let (_, rest) = OPENINGS.iter().find_map(|opening| text.split_once(opening))?;
     rest.trim_start()
         .strip_prefix(['\'', '"', '`'])?
         .split(['\'', '"', '`'])
@@ -347,21 +399,31 @@ fn sampling_pair(case: &mut Case) -> Option<Outcome> {
 }
 
 fn tool_type(case: &mut Case) -> Option<Outcome> {
-    if case.way != Protocol::Responses {
-        return None;
-    }
-    const REMOVABLE: [&str; 5] = ["web_search", "web_search_preview", "tool_search", "local_shell", "mcp"];
-    let policy = [
+    const REPLACEABLE: [&str; 5] = ["custom", "local_shell", "shell", "apply_patch", "namespace"];
+    const REMOVABLE: [&str; 4] = ["web_search", "web_search_preview", "tool_search", "mcp"];
+    const POLICY: [&str; 3] = [
         "allowedPartnerModelFeatures",
         "disallowed feature",
         "organization policy constraint",
     ];
-    let by_policy = policy.iter().any(|words| case.text.contains(words));
-    let named = REMOVABLE
+    if case.way != Protocol::Responses {
+        return None;
+    }
+    let is_named = |kind: &&&str| case.text.contains(&format!("'{kind}'"));
+    let by_policy = POLICY.iter().any(|words| case.text.contains(words));
+    let removed = REMOVABLE
         .iter()
-        .find(|kind| case.text.contains(&format!("'{kind}'")) || by_policy && kind.starts_with("web"));
-    let named = (*named?).to_owned();
-    drop_tools(case.body, |kind| kind == named).then(|| grown(case, "tools", [named]))
+        .find(|kind| is_named(kind) || by_policy && kind.starts_with("web"));
+    if let Some(kind) = removed {
+        return drop_tools(case.body, |one| one == *kind).then(|| grown(case, "tools", [(*kind).to_owned()]));
+    }
+    let kind = (*REPLACEABLE.iter().find(is_named)?).to_owned();
+    let replaced = plain(case.body, std::slice::from_ref(&kind));
+    if replaced.is_empty() {
+        return None;
+    }
+    case.tools.extend(replaced);
+    Some(grown(case, "tools", [kind]))
 }
 
 fn strict_schema(case: &mut Case) -> Option<Outcome> {
@@ -497,6 +559,36 @@ fn switch_thinking(body: &mut Object, form: &str) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+/// Takes back the wish for no thinking. A forced tool forbids thinking, so it becomes a free choice.
+fn leave_thinking_on(body: &mut Object) -> bool {
+    if body
+        .get("thinking")
+        .is_none_or(|thinking| thinking["type"] != "disabled")
+    {
+        return false;
+    }
+    body.shift_remove("thinking");
+    let forced = body
+        .get("tool_choice")
+        .is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
+    if forced {
+        body.insert("tool_choice".into(), json!({"type": "auto"}));
+    }
+    true
+}
+
+/// Thinking between calls is asked for where it has a budget, and a matter of course where it adapts.
+fn interleave(body: &Object, betas: &mut Vec<String>) {
+    const BETA: &str = "interleaved-thinking-2025-05-14";
+    betas.retain(|beta| !beta.starts_with("interleaved-thinking-"));
+    if body
+        .get("thinking")
+        .is_some_and(|thinking| thinking["type"] == "enabled")
+    {
+        betas.push(BETA.into());
     }
 }
 
@@ -738,6 +830,110 @@ mod tests {
         let (body, learned) = once(Protocol::Responses, "Invalid value: 'web_search'", body).unwrap();
         assert_eq!(body, json!({}));
         assert_eq!(learned, Some(("responses.tools".into(), json!(["web_search"]))));
+    }
+
+    #[test]
+    fn a_refused_freeform_tool_becomes_a_function_for_good() {
+        let body = json!({"tools": [{"type": "custom", "name": "p"}],
+            "input": [{"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"}]});
+        let mut request = outgoing(body.clone());
+        let refusal = Failure::new(
+            Kind::BadRequest,
+            "Invalid value: 'custom'. Supported values are: 'function'.",
+        );
+        let healed = heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(healed.learned, Some(("responses.tools".into(), json!(["custom"]))));
+        let mut next = outgoing(body);
+        apply(Protocol::Responses, &[healed.learned.unwrap()].into(), &mut next);
+        for request in [request, next] {
+            assert_eq!(request.body["tools"][0]["type"], "function");
+            assert_eq!(request.body["input"][0]["type"], "function_call");
+            assert_eq!(request.reply.tools["p"].shape, crate::translate::ToolShape::Custom);
+        }
+    }
+
+    #[test]
+    fn a_compaction_goes_only_after_the_reasoning() {
+        let items = json!({"input": [{"type": "compaction"}, {"type": "reasoning"}, {"type": "message"}]});
+        let refusal = Failure::new(Kind::BadRequest, "encrypted content could not be verified");
+        let mut request = outgoing(items);
+        let first = heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(
+            request.body["input"],
+            json!([{"type": "compaction"}, {"type": "message"}])
+        );
+        heal(
+            Protocol::Responses,
+            &refusal,
+            &mut request,
+            &Facts::new(),
+            false,
+            &[first.rule],
+        )
+        .unwrap();
+        assert_eq!(request.body["input"], json!([{"type": "message"}]));
+    }
+
+    #[test]
+    fn an_item_of_an_unknown_kind_goes() {
+        let body = json!({"input": [{"type": "message"}, {"type": "ghost"}]});
+        let message = "Invalid value: 'ghost'. Supported values are: 'message'. (param: input[1].type)";
+        let (body, learned) = once(Protocol::Responses, message, body).unwrap();
+        assert_eq!((&body["input"], learned), (&json!([{"type": "message"}]), None));
+    }
+
+    #[test]
+    fn thinking_that_cannot_be_turned_off_stays_on_next_time() {
+        let body = json!({"thinking": {"type": "disabled"}, "tool_choice": {"type": "any"}});
+        let message = "thinking.type: disabled is not supported for this model";
+        let (healed, learned) = once(Protocol::Messages, message, body.clone()).unwrap();
+        assert_eq!(healed, json!({"tool_choice": {"type": "auto"}}));
+        let mut next = outgoing(body);
+        apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
+        assert_eq!(Value::Object(next.body), healed);
+    }
+
+    #[test]
+    fn the_parameter_may_stand_beside_the_words() {
+        let refusal = Failure {
+            param: Some("text.verbosity".into()),
+            ..Failure::new(Kind::BadRequest, "no")
+        };
+        let refusal = refusal.with_code("unsupported_value");
+        let mut request = outgoing(json!({"text": {"verbosity": "low"}}));
+        heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(Value::Object(request.body), json!({"text": {}}));
+        let message = "Unknown parameter: 'input[0].phase'";
+        let (body, learned) = once(
+            Protocol::Responses,
+            message,
+            json!({"input": [{"phase": 1}, {"phase": 2}]}),
+        )
+        .unwrap();
+        assert_eq!(body, json!({"input": [{}, {}]}));
+        assert_eq!(learned, Some(("responses.rejected".into(), json!(["input.*.phase"]))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nonsense_is_healed_without_harm(
+            body in crate::translate::rules::any_json(),
+            at in 0..16_usize,
+            path in "[a-z_.0-9\\[\\]*]{0,20}",
+        ) {
+            let texts = [
+                format!("{path}: Extra inputs are not permitted"), format!("Unknown parameter: '{path}'"),
+                "Invalid value: 'custom'".into(), "Invalid value: input[0]".into(), "signature in thinking".into(),
+                "messages: role system".into(), "adaptive thinking is not supported".into(), "thinking disabled".into(),
+            ];
+            let way = Protocol::ALL[at % 3];
+            let wrapped = json!({"messages": [body], "input": [body], "tools": [body], "thinking": body});
+            let refusal = Failure::new(Kind::BadRequest, texts[at % texts.len()].clone());
+            let mut request = outgoing(wrapped);
+            if let Some(Healed { learned: Some(fact), .. }) = heal(way, &refusal, &mut request, &Facts::new(), true, &[]) {
+                apply(way, &[fact].into(), &mut request);
+            }
+        }
     }
 
     #[test]
