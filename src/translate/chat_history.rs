@@ -3,10 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::Object;
 use super::rules::cache_marks;
+use super::rules::thoughts::{self, Thought};
+use super::rules::tools::Call;
+use super::{Context, Object, calls};
 use crate::protocol::catalog::Model;
 
+/// Between the texts of one system prompt, or of one answer.
+pub const JOINT: &str = "\n\n";
 /// Said in a result that holds images only.
 const ONLY_IMAGES: &str = "[image]";
 
@@ -110,6 +114,59 @@ impl Round {
     }
 }
 
+/// One answer under way: Chat has one message for all that it says, thinks and calls.
+#[derive(Debug, Default)]
+pub struct Answer {
+    texts: Vec<String>,
+    thoughts: Vec<Thought>,
+    calls: Vec<Value>,
+    /// The first call's id as the client wrote it.
+    first: String,
+}
+
+impl Answer {
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.texts.push(text.into());
+    }
+
+    pub fn think(&mut self, thoughts: Vec<Thought>) {
+        self.thoughts.extend(thoughts);
+    }
+
+    /// Adds a call under the id that upstream is to know it by.
+    pub fn call(&mut self, call: Call, id: &str, context: &Context) {
+        let mut written = call.chat(id);
+        if let Some(written) = written.as_object_mut() {
+            calls::restore(written, &call.id, &self.thoughts, context.memory, context.model);
+        }
+        if self.calls.is_empty() {
+            self.first = call.id;
+        }
+        self.calls.push(written);
+    }
+
+    /// The message; none where the answer neither said nor called anything. Reasoning that the client has lost is that
+    /// which was kept for the first call.
+    pub fn message(mut self, context: &Context) -> Option<Value> {
+        self.texts.retain(|text| !text.trim().is_empty());
+        if self.texts.is_empty() && self.calls.is_empty() {
+            return None;
+        }
+        let content = (!self.texts.is_empty()).then(|| self.texts.join(JOINT));
+        let mut message = Object::new();
+        message.insert("role".into(), json!("assistant"));
+        message.insert("content".into(), json!(content));
+        if self.thoughts.is_empty() && !self.calls.is_empty() {
+            self.thoughts = thoughts::kept(context.memory, &self.first, context.model);
+        }
+        thoughts::to_chat(&self.thoughts, &mut message, context.model);
+        if !self.calls.is_empty() {
+            message.insert("tool_calls".into(), Value::Array(self.calls));
+        }
+        Some(Value::Object(message))
+    }
+}
+
 /// A result's text, and what of it only a person's message can show.
 fn part(content: Value, style: Style) -> (Value, Vec<Value>) {
     let Value::Array(parts) = content else {
@@ -154,7 +211,7 @@ fn merge_users(messages: Vec<Value>) -> Vec<Value> {
 /// Two contents as one: a text while both are, else their parts.
 fn joined(before: Value, after: Value) -> Value {
     match (before, after) {
-        (Value::String(before), Value::String(after)) => json!(format!("{before}\n\n{after}")),
+        (Value::String(before), Value::String(after)) => json!(format!("{before}{JOINT}{after}")),
         (before, after) => {
             let mut parts = parts_of(before);
             parts.extend(parts_of(after));
@@ -182,7 +239,7 @@ pub fn content(parts: Vec<Value>) -> Value {
         .map(|part| part["text"].as_str().filter(|_| part["type"] == "text"))
         .collect();
     match texts {
-        Some(texts) => json!(texts.join("\n\n")),
+        Some(texts) => json!(texts.join(JOINT)),
         None => Value::Array(parts),
     }
 }

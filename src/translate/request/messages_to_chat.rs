@@ -4,20 +4,17 @@ use serde_json::{Value, json};
 
 use crate::protocol::Protocol::{Chat, Messages};
 use crate::protocol::failure::Failure;
-use crate::translate::carrier::Carrier;
-use crate::translate::chat_history::{self, Style};
+use crate::translate::chat_history::{self, Answer, JOINT, Style};
 use crate::translate::rules::reasoning::Wish;
 use crate::translate::rules::structured::Form;
 use crate::translate::rules::tools::{CallIds, Toolbox};
 use crate::translate::rules::{attribution, cache_marks, images, sampling, searches, session, thoughts};
-use crate::translate::{Context, Object, Outgoing, Reply, calls, history};
+use crate::translate::{Context, Object, Outgoing, Reply, history};
 
 const STYLE: Style = Style {
     no_result: "Tool result unavailable.",
     joint: Some(JOINT),
 };
-/// Between the texts of one system prompt, answer or result.
-const JOINT: &str = "\n\n";
 
 /// The request as a chat upstream takes it.
 pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
@@ -149,57 +146,23 @@ impl Pair<'_> {
     }
 
     fn answer(&mut self, blocks: &[Value]) {
-        let model = self.context.model;
-        let mut message = Object::new();
-        message.insert("role".into(), json!("assistant"));
-        message.insert("content".into(), Value::Null);
-        let mut said: Vec<String> = Vec::new();
-        let mut thought = Vec::new();
-        let mut tool_calls: Vec<Value> = Vec::new();
-        let mut fields = None;
+        let mut answer = Answer::default();
         for block in blocks {
             match block["type"].as_str() {
-                Some("text") => said.extend(block["text"].as_str().map(str::to_owned)),
-                Some("thinking" | "redacted_thinking") => {
-                    for one in thoughts::of_block(block) {
-                        match &one.state {
-                            Carrier::Call { fields: own, .. } if one.state.fits(model) => fields = Some(own.clone()),
-                            _ => thought.push(one),
-                        }
-                    }
-                }
+                Some("text") => answer.say(block["text"].as_str().unwrap_or_default()),
+                Some("thinking" | "redacted_thinking") => answer.think(thoughts::of_block(block)),
                 Some("tool_use") => {
                     if let Some(call) = self.toolbox.call(block) {
-                        let mut written = call.chat(&self.ids.call(&call.id));
-                        if let Some(written) = written.as_object_mut() {
-                            if let Some(fields) = fields.take() {
-                                calls::restore(written, &fields);
-                            }
-                            calls::restore_kept(written, self.context.memory, &call.id, model);
-                        }
-                        tool_calls.push(written);
+                        let id = self.ids.call(&call.id);
+                        answer.call(call, &id, self.context);
                     }
                 }
-                _ => said.extend(searches::of_block(block)),
+                _ => searches::of_block(block).into_iter().for_each(|text| answer.say(text)),
             }
         }
-        let first = blocks.iter().find(|block| block["type"] == "tool_use");
-        if thought.is_empty()
-            && let Some(id) = first.and_then(|call| call["id"].as_str())
-        {
-            thought = thoughts::kept(self.context.memory, id, model);
+        if let Some(message) = answer.message(self.context) {
+            self.push(message, blocks);
         }
-        said.retain(|text| !text.trim().is_empty());
-        if !said.is_empty() {
-            message.insert("content".into(), json!(said.join(JOINT)));
-        } else if tool_calls.is_empty() {
-            return;
-        }
-        thoughts::to_chat(&thought, &mut message, model);
-        if !tool_calls.is_empty() {
-            message.insert("tool_calls".into(), Value::Array(tool_calls));
-        }
-        self.push(Value::Object(message), blocks);
     }
 }
 
@@ -216,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::catalog::Model;
+    use crate::translate::carrier::Carrier;
     use crate::translate::rules::model;
     use crate::translate::{Hints, Kept, Memory, Tuning};
 
@@ -503,6 +467,7 @@ mod tests {
                 }),
                 state(Carrier::Call {
                     model: "gemini-3-pro".into(),
+                    id: "t".into(),
                     fields,
                 }),
             ],

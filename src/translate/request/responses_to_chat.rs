@@ -5,20 +5,17 @@ use serde_json::{Value, json};
 use crate::protocol::Protocol::{Chat, Responses};
 use crate::protocol::failure::Failure;
 use crate::translate::carrier::{Carrier, Compacted};
-use crate::translate::chat_history::{self, Style};
+use crate::translate::chat_history::{self, Answer, JOINT, Style};
 use crate::translate::rules::reasoning::Wish;
 use crate::translate::rules::structured::Form;
-use crate::translate::rules::thoughts::{self, Thought};
 use crate::translate::rules::tools::{CallIds, Toolbox, output_of};
-use crate::translate::rules::{field, images, list, sampling, searches};
-use crate::translate::{Context, Object, Outgoing, Reply, calls, response_object};
+use crate::translate::rules::{field, images, list, sampling, searches, thoughts};
+use crate::translate::{Context, Object, Outgoing, Reply, response_object};
 
 const STYLE: Style = Style {
     no_result: "aborted",
     joint: Some("\n"),
 };
-/// Between the texts of one system prompt, or of one answer.
-const JOINT: &str = "\n\n";
 /// Opens a summary that stands for all that came before it.
 const SUMMARISED: &str = "The earlier conversation has been summarised:";
 
@@ -101,23 +98,11 @@ struct Pair<'a> {
     reminders: Vec<String>,
 }
 
-/// What of one answer has been read: Chat has one message for all its items.
-#[derive(Default)]
-struct Answer {
-    texts: Vec<String>,
-    calls: Vec<Value>,
-    /// The first call as the client wrote it.
-    first: String,
-    thoughts: Vec<Thought>,
-    /// For the call that follows.
-    fields: Option<Object>,
-}
-
 impl Pair<'_> {
     fn item(&mut self, item: &Value) -> Result<(), Failure> {
         match item["type"].as_str() {
             None | Some("message") => self.message(item),
-            Some("reasoning") => self.think(item),
+            Some("reasoning") => self.answer.think(thoughts::of_item(item, self.context.model)),
             Some("compaction" | "compaction_summary") => return self.compaction(item),
             Some(kind) if kind.ends_with("_output") => {
                 if let Some((id, output)) = output_of(item) {
@@ -126,7 +111,9 @@ impl Pair<'_> {
                     self.push(json!({"role": "tool", "tool_call_id": id, "content": parts}));
                 }
             }
-            Some("web_search_call") => self.answer.texts.extend(searches::of_item(item)),
+            Some("web_search_call") => searches::of_item(item)
+                .into_iter()
+                .for_each(|text| self.answer.say(text)),
             // Calls that a client runs; all else has no counterpart.
             Some("function_call" | "custom_tool_call" | "local_shell_call" | "shell_call" | "apply_patch_call") => {
                 self.call(item)
@@ -139,7 +126,7 @@ impl Pair<'_> {
     fn message(&mut self, item: &Value) {
         let content = &item["content"];
         match item["role"].as_str() {
-            Some("assistant") => self.answer.texts.push(texts(content)),
+            Some("assistant") => self.answer.say(texts(content)),
             Some("system" | "developer") => self.system(texts(content)),
             _ => {
                 let reminders = std::mem::take(&mut self.reminders).into_iter();
@@ -164,29 +151,11 @@ impl Pair<'_> {
         }
     }
 
-    fn think(&mut self, item: &Value) {
-        let model = self.context.model;
-        for thought in thoughts::of_item(item, model) {
-            match &thought.state {
-                Carrier::Call { fields, .. } if thought.state.fits(model) => self.answer.fields = Some(fields.clone()),
-                _ => self.answer.thoughts.push(thought),
-            }
-        }
-    }
-
     fn call(&mut self, item: &Value) {
-        let Some(call) = self.toolbox.call(item) else { return };
-        let mut written = call.chat(&self.ids.call(&call.id));
-        if let Some(written) = written.as_object_mut() {
-            if let Some(fields) = self.answer.fields.take() {
-                calls::restore(written, &fields);
-            }
-            calls::restore_kept(written, self.context.memory, &call.id, self.context.model);
+        if let Some(call) = self.toolbox.call(item) {
+            let id = self.ids.call(&call.id);
+            self.answer.call(call, &id, self.context);
         }
-        if self.answer.calls.is_empty() {
-            self.answer.first = call.id;
-        }
-        self.answer.calls.push(written);
     }
 
     /// A summary in words can be read by any model; all other forms by the model alone that made them, and to leave
@@ -226,27 +195,6 @@ impl Pair<'_> {
         }
         chat_history::mark(&mut settled, model);
         settled
-    }
-}
-
-impl Answer {
-    fn message(mut self, context: &Context) -> Option<Value> {
-        self.texts.retain(|text| !text.trim().is_empty());
-        if self.texts.is_empty() && self.calls.is_empty() {
-            return None;
-        }
-        let content = (!self.texts.is_empty()).then(|| self.texts.join(JOINT));
-        let mut message = Object::new();
-        message.insert("role".into(), json!("assistant"));
-        message.insert("content".into(), json!(content));
-        if self.thoughts.is_empty() && !self.calls.is_empty() {
-            self.thoughts = thoughts::kept(context.memory, &self.first, context.model);
-        }
-        thoughts::to_chat(&self.thoughts, &mut message, context.model);
-        if !self.calls.is_empty() {
-            message.insert("tool_calls".into(), Value::Array(self.calls));
-        }
-        Some(Value::Object(message))
     }
 }
 

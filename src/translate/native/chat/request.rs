@@ -150,7 +150,7 @@ fn answer(message: &mut Object, memory: &Memory, model: &Model) {
     for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
         called = true;
         let id = field(call, "id").as_str().unwrap_or_default().to_owned();
-        calls::restore_kept(call, memory, &id, model);
+        calls::restore(call, &id, &[], memory, model);
     }
     if called && field(message, "content") == "" {
         message.insert("content".into(), Value::Null);
@@ -330,6 +330,7 @@ mod tests {
         };
         let call = Carrier::Call {
             model: model.clone(),
+            id: "t".into(),
             fields,
         };
         let kept = Kept {
