@@ -144,6 +144,8 @@ pub struct Reply {
     pub include_usage: bool,
     /// The client can show reasoning (Messages: thinking is on).
     pub show_reasoning: bool,
+    /// Messages: the client wants the state of thinking without its text.
+    pub omit_thinking: bool,
     /// Chat: `reasoning_content` beside `reasoning_text`.
     pub reasoning_alias: bool,
     /// Tools under the name upstream knows them by.
