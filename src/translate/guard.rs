@@ -25,24 +25,34 @@ pub struct Guard {
 impl Guard {
     /// Lets an event pass, or ends the turn.
     pub fn check(&mut self, event: &Event) -> Result<(), Failure> {
+        self.event()?;
+        match event {
+            Event::ToolOpen { .. } => self.call(),
+            Event::ToolArgs { key, piece } => self.arguments(*key, piece),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another event came.
+    pub fn event(&mut self) -> Result<(), Failure> {
         self.events += 1;
         if self.events > MAX_EVENTS {
             return Err(too_much("upstream sent more than 100000 events in one answer"));
         }
-        match event {
-            Event::ToolOpen { .. } => {
-                self.calls += 1;
-                if self.calls > MAX_CALLS {
-                    return Err(too_much("upstream made more than 128 tool calls in one answer"));
-                }
-            }
-            Event::ToolArgs { key, piece } => self.arguments_of(*key, piece)?,
-            _ => {}
+        Ok(())
+    }
+
+    /// Another call began.
+    pub fn call(&mut self) -> Result<(), Failure> {
+        self.calls += 1;
+        if self.calls > MAX_CALLS {
+            return Err(too_much("upstream made more than 128 tool calls in one answer"));
         }
         Ok(())
     }
 
-    fn arguments_of(&mut self, key: ToolKey, piece: &str) -> Result<(), Failure> {
+    /// A call's arguments grew.
+    pub fn arguments(&mut self, key: ToolKey, piece: &str) -> Result<(), Failure> {
         self.arguments += piece.len();
         if self.arguments > MAX_ARGUMENTS {
             return Err(too_much(

@@ -15,7 +15,11 @@ use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 pub mod bridge;
+pub mod calls;
 pub mod carrier;
+pub mod chat_history;
+pub mod chunk;
+pub mod chunk_writer;
 pub mod compaction;
 pub mod estimate;
 pub mod fold;

@@ -41,3 +41,6 @@ pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Bo
         (Responses, Messages) => Box::new(Bridge::new(FromMessages::new(&reply), ToResponses::new(reply, ids))),
     }
 }
+
+#[cfg(test)]
+mod from_chat_tests;

@@ -25,6 +25,7 @@ pub mod images;
 pub mod reasoning;
 pub mod sampling;
 pub mod schema;
+pub mod searches;
 pub mod session;
 pub mod structured;
 pub mod thoughts;
