@@ -305,6 +305,7 @@ impl Relay {
         let mut item = event.value("item");
         let id = self.id_of(index, prefix(&item));
         mend_item(&mut item, &id);
+        self.rename(&mut item);
         match item["type"].as_str() {
             Some("reasoning") => drop(
                 item.as_object_mut()
@@ -322,6 +323,7 @@ impl Relay {
         let id = self.id_of(index, prefix(&raw));
         let mut item = raw.clone();
         mend_item(&mut item, &id);
+        self.rename(&mut item);
         match item["type"].as_str() {
             Some("reasoning") => self.wrap_reasoning(&raw, &mut item),
             Some("compaction") => self.wrap_compaction(&raw, &mut item),
@@ -344,6 +346,18 @@ impl Relay {
         let fields = json!({"output_index": index, "item": item});
         self.say("response.output_item.done", fields, out);
         self.done.insert(index, item);
+    }
+
+    /// Calls a tool by the name and the namespace the client gave it.
+    fn rename(&self, item: &mut Value) {
+        if let Some(tool) = item["name"].as_str().and_then(|name| self.reply.tools.get(name))
+            && let Some(fields) = item.as_object_mut()
+        {
+            fields.insert("name".into(), json!(tool.name));
+            if let Some(namespace) = &tool.namespace {
+                fields.insert("namespace".into(), json!(namespace));
+            }
+        }
     }
 
     /// A reasoning item's content is good only with the id it came with.
@@ -399,6 +413,10 @@ impl Relay {
         match kind {
             "response.output_text.delta" | "response.output_text.done" if event.get("logprobs").is_none() => {
                 edits.push(("logprobs", Cow::Borrowed("[]")));
+            }
+            "response.function_call_arguments.done" if !self.reply.tools.is_empty() => {
+                let tool = self.reply.tools.get(&*event.text("name").unwrap_or_default());
+                edits.extend(tool.map(|tool| ("name", Cow::Owned(json!(tool.name).to_string()))));
             }
             "response.content_part.added" | "response.content_part.done" => {
                 let mut part = event.value("part");
