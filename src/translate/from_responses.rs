@@ -495,24 +495,18 @@ impl Held {
 
 /// The failure that an event speaks of, if it speaks of one.
 pub(super) fn failure(kind: &str, event: &wire::Event) -> Option<Failure> {
-    match kind {
-        "response.failed" | "response.cancelled" => Some(match &event.value("response")["error"] {
-            Value::Null => Failure::new(Kind::UpstreamFailed, "upstream failed without saying why"),
-            error => upstream_failure::in_stream(error),
-        }),
-        "error" => Some(upstream_failure::in_stream(&whole(event))),
-        "" if event.get("error").is_some() || event.get("message").is_some() => {
-            Some(upstream_failure::in_stream(&whole(event)))
-        }
-        _ => None,
-    }
-}
-
-fn whole(event: &wire::Event) -> Value {
-    event
-        .fields()
-        .map(|(name, _)| (name.to_owned(), event.value(name)))
-        .collect()
+    let fails = match kind {
+        "response.failed" | "response.cancelled" | "error" => true,
+        "" => event.get("error").is_some() || event.get("message").is_some(),
+        _ => false,
+    };
+    let whole = || {
+        event
+            .fields()
+            .map(|(name, _)| (name, event.value(name)))
+            .collect::<Value>()
+    };
+    fails.then(|| upstream_failure::in_stream(&whole()))
 }
 
 /// A call's arguments or input, as text; some deployments send an object.
