@@ -92,6 +92,9 @@ impl<'a> Chunk<'a> {
 
     /// Copilot's price of the call, in billionths of an AI credit; some answers keep it inside `usage`.
     pub fn nano_aiu(&self) -> Option<u64> {
+        if self.usage.is_none() && self.copilot_usage.is_none() {
+            return None;
+        }
         let places = [("usage", self.usage), ("copilot_usage", self.copilot_usage)];
         let told = places.into_iter().filter_map(|(name, raw)| Some((name, tree(raw?))));
         rules::usage::nano_aiu(&told.collect())

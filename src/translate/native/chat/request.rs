@@ -8,7 +8,7 @@ use crate::protocol::failure::Failure;
 use crate::translate::carrier::Carrier;
 use crate::translate::chat_history::{self, Style};
 use crate::translate::rules::reasoning::Wish;
-use crate::translate::rules::{cache_marks, field, images, list, sampling, schema, thoughts, tools};
+use crate::translate::rules::{field, images, list, sampling, schema, thoughts, tools};
 use crate::translate::{Context, Memory, Object, Outgoing, Reply, calls};
 
 /// Fields that Copilot's models do not have.
@@ -111,7 +111,6 @@ fn offer(out: &mut Object, model: &Model) {
 
 fn history(messages: &mut Vec<Value>, context: &Context) {
     let model = context.model;
-    let mut marked = false;
     for message in messages.iter_mut().filter_map(Value::as_object_mut) {
         if field(message, "role") == "developer" && !chat_history::knows_developers(model) {
             message.insert("role".into(), json!("system"));
@@ -119,16 +118,14 @@ fn history(messages: &mut Vec<Value>, context: &Context) {
         if field(message, "role") == "assistant" {
             answer(message, context.memory, model);
         }
-        marked |= mark(message);
+        take_marks(message);
     }
     thoughts::restore_chat(messages, context.memory, model);
     drop_empty(messages);
     if messages.iter().any(shows_in_result) {
         *messages = chat_history::settle(std::mem::take(messages), STYLE);
     }
-    if !marked {
-        cache_marks::mark_chat(messages, &[], model);
-    }
+    chat_history::mark(messages, model);
 }
 
 /// One answer of the history: its reasoning as this model wrote it, its calls with what upstream wants to see again.
@@ -157,26 +154,20 @@ fn answer(message: &mut Object, memory: &Memory, model: &Model) {
     }
 }
 
-/// Turns marks on a message's parts, as other providers have them, into Copilot's own on the message. True if the
-/// client marked it.
-fn mark(message: &mut Object) -> bool {
-    let mut marked = message
-        .shift_remove("cache_control")
-        .is_some_and(|mark| !mark.is_null());
-    for part in message
-        .get_mut("content")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        if let Some(part) = part.as_object_mut() {
-            marked |= part.shift_remove("cache_control").is_some_and(|mark| !mark.is_null());
-        }
+/// Turns marks on a message's parts, as other providers have them, into Copilot's own on the message.
+fn take_marks(message: &mut Object) {
+    let mut marked = take_mark(message);
+    let parts = message.get_mut("content").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        marked |= take_mark(part);
     }
     if marked {
         chat_history::want_mark(message);
     }
-    message.contains_key("copilot_cache_control")
+}
+
+fn take_mark(holder: &mut Object) -> bool {
+    holder.shift_remove("cache_control").is_some_and(|mark| !mark.is_null())
 }
 
 /// Removes texts that say nothing, and the messages that are left with nothing; the first keeps its place.
