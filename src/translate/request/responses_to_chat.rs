@@ -54,9 +54,13 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
 }
 
 fn messages(body: &Object, toolbox: &Toolbox, context: &Context) -> Result<Vec<Value>, Failure> {
+    let alone;
     let input = match field(body, "input") {
-        Value::String(text) => vec![json!({"role": "user", "content": text})],
-        items => list(items).to_vec(),
+        Value::String(text) => {
+            alone = [json!({"role": "user", "content": text})];
+            &alone
+        }
+        items => list(items),
     };
     let mut pair = Pair {
         toolbox,
