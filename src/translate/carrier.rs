@@ -154,7 +154,8 @@ impl Carrier {
 
     /// Whether `model` may be shown this state: it was made in the same house.
     pub fn fits(&self, model: &Model) -> bool {
-        self.model().is_some_and(|maker| house_of(maker) == model.house())
+        let same_house = |maker| house_of(maker) != OTHER && house_of(maker) == model.house();
+        self.model().is_some_and(|maker| maker == model.id || same_house(maker))
     }
 
     /// The carriers in a slot that holds one or a list.
@@ -166,6 +167,9 @@ impl Carrier {
         }
     }
 }
+
+/// Houses that are not told apart by an id.
+const OTHER: &str = "other";
 
 /// The house of a model known by its id alone.
 fn house_of(id: &str) -> &'static str {
@@ -180,7 +184,7 @@ fn house_of(id: &str) -> &'static str {
     {
         "gpt"
     } else {
-        "other"
+        OTHER
     }
 }
 

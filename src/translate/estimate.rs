@@ -173,6 +173,11 @@ mod tests {
         ] {
             assert!(count(&text) > 3);
         }
+        let many = Tally {
+            texts: vec!["x y ".repeat(1 << 16); 17],
+            ..Tally::default()
+        };
+        assert!(tokens(&many, None, &Multipliers::new()) >= 17 * (1 << 18) * 10 / 35);
         assert_eq!(count(&"x".repeat(5 << 20)), 3 + ((5 << 20) as f64 / 3.5).ceil() as u64);
     }
 

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::carrier::Carrier;
 use super::ids::Ids;
 use super::turn::{Citation, Event, Finish, Search, SearchResult, ToolKey, ToolKind, Usage};
-use super::{Reader, Reply, fold, response_object, upstream_failure};
+use super::{Reader, Reply, fold, rules, upstream_failure};
+use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::responses as wire;
 use crate::protocol::sse::Frame;
@@ -182,7 +183,8 @@ impl FromResponses {
             "response.output_item.added" => self.open(index, &event.value("item"), out),
             "response.output_item.done" => self.close(index, &event.value("item"), out),
             "response.completed" | "response.incomplete" => {
-                self.note_price(&event.value("copilot_usage"));
+                let price = json!({"copilot_usage": event.value("copilot_usage")});
+                self.nano_aiu = rules::usage::nano_aiu(&price);
                 self.finish(kind == "response.completed", &event.value("response"), out);
             }
             _ => {}
@@ -432,7 +434,7 @@ impl FromResponses {
     }
 
     fn finish(&mut self, completed: bool, response: &Value, out: &mut Vec<Event>) {
-        self.note_price(&response["copilot_usage"]);
+        self.nano_aiu = self.nano_aiu.or(rules::usage::nano_aiu(response));
         for (index, item) in (0..).zip(response["output"].as_array().into_iter().flatten()) {
             if self.is_news(index, item) {
                 self.close(index, item, out);
@@ -449,7 +451,7 @@ impl FromResponses {
         self.stage = Stage::Over;
         let usage = Usage {
             searches: Some(self.searches).filter(|&count| count > 0),
-            ..response_object::read_usage(&response["usage"])
+            ..rules::usage::read(Protocol::Responses, &response["usage"])
         };
         if usage != Usage::default() {
             out.push(Event::Usage(usage));
@@ -475,10 +477,6 @@ impl FromResponses {
             Some(Item::Reasoning(_)) => kind == Some("reasoning"),
             Some(Item::Call(call)) => self.calls.get(call.key).is_some_and(|id| item["call_id"] == **id),
         }
-    }
-
-    fn note_price(&mut self, copilot_usage: &Value) {
-        self.nano_aiu = copilot_usage["total_nano_aiu"].as_u64().or(self.nano_aiu);
     }
 }
 

@@ -30,6 +30,7 @@ pub mod guard;
 pub mod healing;
 pub mod history;
 pub mod ids;
+pub mod items;
 pub mod native;
 pub mod pairs;
 pub mod request;

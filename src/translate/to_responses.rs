@@ -449,7 +449,7 @@ impl ToResponses {
         if call.is_shown_early() {
             let index = self.take_index();
             call.index = Some(index);
-            self.add_item(index, &call.opened(), out);
+            self.add_item(index, &call.opened(true), out);
         }
         self.calls.insert(key, call);
     }
@@ -483,7 +483,7 @@ impl ToResponses {
             Some(index) => index,
             None => {
                 let index = self.take_index();
-                self.add_item(index, &call.opened(), out);
+                self.add_item(index, &call.opened(complete), out);
                 index
             }
         };

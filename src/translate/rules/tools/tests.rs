@@ -424,7 +424,7 @@ proptest! {
         for item in &items {
             for freeform in [true, false] {
                 if let Some(call) = Call::read(item, freeform) {
-                    (call.block("i"), call.chat("i"), call.item("i"));
+                    drop((call.block("i"), call.chat("i"), call.item("i")));
                 }
             }
             let _ = output_of(item);
