@@ -7,6 +7,7 @@ use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::translate::carrier::Carrier;
 use crate::translate::chat_history::{self, Style};
+use crate::translate::request::tells_usage;
 use crate::translate::rules::reasoning::Wish;
 use crate::translate::rules::{field, images, list, sampling, schema, thoughts, tools};
 use crate::translate::{Context, Memory, Object, Outgoing, Reply, calls};
@@ -39,7 +40,6 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     let mut out = body.clone();
     out.insert("model".into(), json!(model.id));
     images::admit(Chat, &mut out, model)?;
-    let asked_for_usage = field(body, "stream_options")["include_usage"] == true;
     let wish = Wish::read(Chat, body, context.hints, context.tuning);
 
     for name in FOREIGN {
@@ -53,8 +53,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         out.shift_remove(name);
     }
     wish.write(Chat, &mut out, context);
-    let stream = out.get("stream").is_some_and(|stream| *stream == true);
-    if stream {
+    if *field(&out, "stream") == true {
         out.insert("stream_options".into(), json!({"include_usage": true}));
     }
     let aliases = tools::alias_names(Chat, &mut out);
@@ -68,8 +67,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         reply: Reply {
             model: context.requested.to_owned(),
             ran: model.id.clone(),
-            // A whole answer always says what it cost.
-            include_usage: asked_for_usage || !stream,
+            include_usage: tells_usage(body),
             show_reasoning: context.tuning.show_reasoning,
             reasoning_alias: context.tuning.reasoning_alias,
             tools: aliases,
