@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Object;
+use super::rules::{field, reasoning, session, thoughts};
+use super::{Context, Object, items};
+use crate::protocol::Protocol;
 
 pub mod chat_to_messages;
 pub mod chat_to_responses;
@@ -23,5 +25,26 @@ fn stream_chat(body: &Object, out: &mut Object) {
     if body.get("stream").is_some_and(|stream| *stream == Value::Bool(true)) {
         out.insert("stream".into(), json!(true));
         out.insert("stream_options".into(), json!({"include_usage": true}));
+    }
+}
+
+/// The reasoning that a Responses upstream must be asked for to have it back later.
+pub(super) const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
+
+/// Puts a history into a request for a Responses upstream, with what every such request says.
+fn settle_responses(client: Protocol, body: &Object, mut input: Vec<Value>, out: &mut Object, context: &Context) {
+    thoughts::restore_responses(&mut input, context.memory, context.model);
+    let mut input = items::pair(input);
+    items::drop_idle_reasoning(&mut input);
+    out.insert("input".into(), Value::Array(input));
+    out.insert("store".into(), json!(false));
+    if reasoning::reasons(context.model) {
+        out.insert("include".into(), json!([ENCRYPTED_REASONING]));
+    }
+    if let Some(key) = session::cache_key(client, body, context.hints, context.model) {
+        out.insert("prompt_cache_key".into(), json!(key));
+    }
+    if *field(body, "stream") == true {
+        out.insert("stream".into(), json!(true));
     }
 }
