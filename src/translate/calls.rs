@@ -132,6 +132,7 @@ impl Calls {
 
     /// No more fragments: opens what still waited for an id. `seed` makes the ids differ between answers.
     pub fn settle(&mut self, seed: &str) -> Result<Vec<Step>, Failure> {
+        self.all.retain(|call| !call.is_blank());
         let mut steps = Vec::new();
         for call in self.all.iter_mut().filter(|call| call.key.is_none()) {
             if call.name.is_empty() {
@@ -191,6 +192,11 @@ impl Call {
         self.kind == ToolKind::Custom
             || self.input.trim_ascii().is_empty()
             || serde_json::from_str::<serde::de::IgnoredAny>(&self.input).is_ok()
+    }
+
+    /// Some upstreams announce a call and never come to it.
+    fn is_blank(&self) -> bool {
+        self.id.is_empty() && self.name.is_empty() && self.input.is_empty()
     }
 
     /// What upstream wants to see again on this call, if anything.
@@ -357,6 +363,7 @@ mod tests {
             .take(0, &serde_json::from_str(r#"{"index":0,"id":"a"}"#).unwrap())
             .unwrap();
         assert!(calls.settle("").is_err());
+        assert!(told(&[r#"{"index":0,"function":{"arguments":""}}"#]).is_empty());
     }
 
     #[test]

@@ -74,31 +74,22 @@ impl Round {
     /// Takes a result. A second one for a call is dropped; one that no call asked for becomes a person's text.
     fn result(&mut self, mut message: Value, style: Style) {
         let id = message["tool_call_id"].as_str().unwrap_or_default().to_owned();
-        let (text, shown) = part(message["content"].take(), style);
-        let mut labelled = shown;
-        if !labelled.is_empty() {
-            labelled.insert(0, text_part(&format!("Image from tool result {id}:")));
+        let (text, mut shown) = part(message["content"].take(), style);
+        if !shown.is_empty() {
+            shown.insert(0, text_part(&format!("Image from tool result {id}:")));
         }
-        let waits = self.calls.iter().any(|(call, result)| *call == id && result.is_none());
-        if !waits {
-            if !self.calls.iter().any(|(call, _)| *call == id) {
-                let said = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
-                let orphan = format!("[orphaned tool result {id}] {said}");
-                self.after.push(json!({"role": "user", "content": orphan.trim_end()}));
-                if !labelled.is_empty() {
-                    self.after.push(json!({"role": "user", "content": labelled}));
-                }
+        match self.calls.iter_mut().find(|(call, _)| *call == id) {
+            Some((_, Some(_))) => {}
+            Some((_, waiting)) => {
+                message["content"] = text;
+                *waiting = Some(message);
+                self.shown.append(&mut shown);
             }
-            return;
-        }
-        message["content"] = text;
-        self.shown.append(&mut labelled);
-        if let Some((_, result)) = self
-            .calls
-            .iter_mut()
-            .find(|(call, result)| *call == id && result.is_none())
-        {
-            *result = Some(message);
+            None => {
+                let said = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
+                shown.insert(0, text_part(format!("[orphaned tool result {id}] {said}").trim_end()));
+                self.after.push(json!({"role": "user", "content": content(shown)}));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::rules;
 use super::turn::Usage;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, json};
 
 /// Where readable reasoning may stand in a delta; the first that is there counts.
 pub const REASONING: [&str; 5] = [
@@ -92,6 +92,9 @@ impl<'a> Chunk<'a> {
 
     /// Copilot's price of the call, in billionths of an AI credit; some answers keep it inside `usage`.
     pub fn nano_aiu(&self) -> Option<u64> {
+        if self.usage.is_none() && self.copilot_usage.is_none() {
+            return None;
+        }
         let places = [("usage", self.usage), ("copilot_usage", self.copilot_usage)];
         let told = places.into_iter().filter_map(|(name, raw)| Some((name, tree(raw?))));
         rules::usage::nano_aiu(&told.collect())
@@ -110,9 +113,11 @@ impl<'a> Delta<'a> {
 pub fn text(raw: &RawValue) -> Cow<'_, str> {
     let written = raw.get();
     match written.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<Text>(written)
-            .map(|text| text.0)
-            .unwrap_or_default(),
+        Some(b'"') => match serde_json::from_str::<Text>(written) {
+            Ok(text) => text.0,
+            // Half of a surrogate pair: a letter was cut in two.
+            Err(_) => serde_json::from_slice(&json::whole_pairs(written.as_bytes())).unwrap_or_default(),
+        },
         Some(b'[') => {
             let parts: Vec<Value> = serde_json::from_str(written).unwrap_or_default();
             Cow::Owned(parts.iter().filter_map(|part| part["text"].as_str()).collect())
@@ -403,6 +408,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(chunk.choices[0].delta.content.map(text).as_deref(), Some("a\nb"));
+    }
+
+    #[test]
+    fn half_a_letter_costs_no_more_than_that() {
+        let chunk = Chunk::read(br#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#).unwrap();
+        assert_eq!(chunk.choices[0].delta.content.map(text).as_deref(), Some("a\u{fffd}"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Chunks of a chat stream as a client gets them, written straight into bytes. Knows their shape; not their cause.
 
+use serde::Serialize;
+
 use super::chunk::Unknown;
 use super::turn::ToolKind;
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
-use serde::Serialize;
 
 /// What all chunks of one stream have in common.
 #[derive(Debug)]

@@ -141,7 +141,7 @@ pub struct Reply {
     pub model: String,
     /// The id of the model that answers.
     pub ran: String,
-    /// Chat: the client asked for a usage chunk.
+    /// Chat: the client asked for a usage chunk, or for a whole answer, which always has its usage.
     pub include_usage: bool,
     /// The client can show reasoning (Messages: thinking is on).
     pub show_reasoning: bool,

@@ -18,7 +18,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     let toolbox = Toolbox::read(Chat, Messages, &body, context)?;
     let history = read(list(field(&body, "messages")), &toolbox, context);
     let reply = Reply {
-        include_usage: field(&body, "stream_options")["include_usage"] == true,
+        include_usage: super::tells_usage(&body),
         reasoning_alias: context.tuning.reasoning_alias,
         ..Reply::default()
     };

@@ -46,7 +46,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         reply: Reply {
             model: context.requested.to_owned(),
             ran: context.model.id.clone(),
-            include_usage: field(&body, "stream_options")["include_usage"] == true,
+            include_usage: super::tells_usage(&body),
             show_reasoning: wish.shows,
             reasoning_alias: context.tuning.reasoning_alias,
             tools: toolbox.client_tools(),

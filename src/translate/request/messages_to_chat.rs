@@ -79,7 +79,7 @@ fn messages(body: &mut Object, toolbox: &Toolbox, context: &Context) -> Vec<Valu
         match turn["role"].as_str() {
             Some("assistant") => pair.answer(&blocks),
             Some("system") => pair.system(&blocks),
-            _ => pair.person(&blocks),
+            _ => pair.person(blocks),
         }
     }
     let mut settled = chat_history::settle(pair.messages, STYLE);
@@ -112,9 +112,9 @@ impl Pair<'_> {
         }
     }
 
-    fn person(&mut self, blocks: &[Value]) {
+    fn person(&mut self, blocks: Vec<Value>) {
         let (results, said): (Vec<Value>, Vec<Value>) =
-            blocks.iter().cloned().partition(|block| block["type"] == "tool_result");
+            blocks.into_iter().partition(|block| block["type"] == "tool_result");
         for result in &results {
             let id = self.ids.result(result["tool_use_id"].as_str().unwrap_or_default());
             let content = self.result(result);

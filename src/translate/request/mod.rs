@@ -14,9 +14,14 @@ pub mod messages_to_responses;
 pub mod responses_to_chat;
 pub mod responses_to_messages;
 
+/// Whether a chat client is told the usage: where its stream is to have it, and in every whole answer.
+pub(super) fn tells_usage(body: &Object) -> bool {
+    field(body, "stream_options")["include_usage"] == true || *field(body, "stream") != true
+}
+
 /// Asks a chat upstream for a stream where the client asked for one, and for its usage in any case.
 fn stream_chat(body: &Object, out: &mut Object) {
-    if body.get("stream").is_some_and(|stream| *stream == Value::Bool(true)) {
+    if *field(body, "stream") == true {
         out.insert("stream".into(), json!(true));
         out.insert("stream_options".into(), json!({"include_usage": true}));
     }

@@ -4,20 +4,17 @@ use serde_json::{Value, json};
 
 use crate::protocol::Protocol::{Chat, Responses};
 use crate::protocol::failure::Failure;
-use crate::translate::carrier::{Carrier, Compacted};
 use crate::translate::chat_history::{self, Answer, JOINT, Style};
 use crate::translate::rules::reasoning::Wish;
 use crate::translate::rules::structured::Form;
 use crate::translate::rules::tools::{CallIds, Toolbox, output_of};
-use crate::translate::rules::{field, images, list, sampling, searches, thoughts};
-use crate::translate::{Context, Object, Outgoing, Reply, response_object};
+use crate::translate::rules::{field, images, sampling, searches, thoughts};
+use crate::translate::{Context, Object, Outgoing, Reply, compaction, items, response_object};
 
 const STYLE: Style = Style {
     no_result: "aborted",
     joint: Some("\n"),
 };
-/// Opens a summary that stands for all that came before it.
-const SUMMARISED: &str = "The earlier conversation has been summarised:";
 
 /// The request as a chat upstream takes it.
 pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
@@ -54,10 +51,8 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
 }
 
 fn messages(body: &Object, toolbox: &Toolbox, context: &Context) -> Result<Vec<Value>, Failure> {
-    let input = match field(body, "input") {
-        Value::String(text) => vec![json!({"role": "user", "content": text})],
-        items => list(items).to_vec(),
-    };
+    let mut input = items::of(field(body, "input"));
+    items::resolve_references(&mut input, context.tuning)?;
     let mut pair = Pair {
         toolbox,
         context,
@@ -101,9 +96,12 @@ struct Pair<'a> {
 impl Pair<'_> {
     fn item(&mut self, item: &Value) -> Result<(), Failure> {
         match item["type"].as_str() {
-            None | Some("message") => self.message(item),
+            None | Some("message" | "agent_message") => self.message(item),
             Some("reasoning") => self.answer.think(thoughts::of_item(item, self.context.model)),
-            Some("compaction" | "compaction_summary") => return self.compaction(item),
+            Some("compaction" | "compaction_summary") => {
+                let read = compaction::unwrap(item.clone(), None)?;
+                read.iter().for_each(|item| self.message(item));
+            }
             Some(kind) if kind.ends_with("_output") => {
                 if let Some((id, output)) = output_of(item) {
                     let id = self.ids.result(&id);
@@ -114,10 +112,8 @@ impl Pair<'_> {
             Some("web_search_call") => searches::of_item(item)
                 .into_iter()
                 .for_each(|text| self.answer.say(text)),
-            // Calls that a client runs; all else has no counterpart.
-            Some("function_call" | "custom_tool_call" | "local_shell_call" | "shell_call" | "apply_patch_call") => {
-                self.call(item)
-            }
+            // What is no call of the client's has no counterpart.
+            Some(_) if items::is_call(item) => self.call(item),
             Some(_) => {}
         }
         Ok(())
@@ -158,21 +154,6 @@ impl Pair<'_> {
         }
     }
 
-    /// A summary in words can be read by any model; all other forms by the model alone that made them, and to leave
-    /// them out would lose the whole history.
-    fn compaction(&mut self, item: &Value) -> Result<(), Failure> {
-        match Carrier::decode(item["encrypted_content"].as_str().unwrap_or_default()) {
-            Some(Carrier::Compaction {
-                held: Compacted::Text(summary),
-                ..
-            }) => {
-                self.push(json!({"role": "user", "content": format!("{SUMMARISED}\n\n{summary}")}));
-                Ok(())
-            }
-            _ => Err(Failure::bad("input", "compaction item belongs to another model family")),
-        }
-    }
-
     /// Adds a message after the answer under way.
     fn push(&mut self, message: Value) {
         let answer = std::mem::take(&mut self.answer);
@@ -209,6 +190,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::catalog::Model;
+    use crate::translate::carrier::{Carrier, Compacted};
     use crate::translate::rules::model;
     use crate::translate::{Hints, Memory, ToolShape, Tuning};
 
@@ -427,7 +409,7 @@ mod tests {
             .iter()
             .find(|one| one["role"] == "assistant")
             .unwrap();
-        assert_eq!(answer["content"], "A\n\n[web search: \"q\"]\n\nB");
+        assert_eq!(answer["content"], "A\n\n[web search: q]\n\nB");
         assert_eq!(
             (&answer["reasoning_opaque"], &answer["reasoning_text"]),
             (&json!("S"), &json!("hm"))
@@ -451,6 +433,15 @@ mod tests {
             told[0]["content"],
             "go\n\n<system-reminder>\nD\n</system-reminder>\n\non"
         );
+    }
+
+    #[test]
+    fn a_reference_to_what_nobody_keeps_is_refused() {
+        let refused = sent(
+            &gpt(),
+            json!({"input": [user("go"), {"type": "item_reference", "id": "msg_1"}]}),
+        );
+        assert_eq!(refused.unwrap_err().openai_code(), Some("item_not_found"));
     }
 
     #[test]

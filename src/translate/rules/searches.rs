@@ -8,7 +8,7 @@ use super::list;
 pub fn of_block(block: &Value) -> Option<String> {
     match block["type"].as_str()? {
         "server_tool_use" | "mcp_tool_use" => Some(match block["input"]["query"].as_str() {
-            Some(query) => search(query),
+            Some(query) => format!("[web search: \"{query}\"]"),
             None => format!("[{}]", block["name"].as_str()?),
         }),
         kind if kind.ends_with("_tool_result") && kind != "tool_result" => {
@@ -29,11 +29,7 @@ pub fn of_item(item: &Value) -> Option<String> {
     let action = &item["action"];
     let first = list(&action["queries"]).first().and_then(Value::as_str);
     let asked = action["query"].as_str().or(first).or(action["url"].as_str());
-    Some(search(asked.unwrap_or_default()))
-}
-
-fn search(query: &str) -> String {
-    format!("[web search: \"{query}\"]")
+    Some(format!("[web search: {}]", asked.unwrap_or_default()))
 }
 
 /// One result: its title and address, or its text.
@@ -65,7 +61,7 @@ mod tests {
         assert_eq!(of(json!({"type": "tool_result", "content": "x"})), None);
         assert_eq!(
             of_item(&json!({"type": "web_search_call", "action": {"type": "search", "query": "q"}})).as_deref(),
-            Some("[web search: \"q\"]")
+            Some("[web search: q]")
         );
     }
 }

@@ -7,8 +7,9 @@ use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::translate::carrier::Carrier;
 use crate::translate::chat_history::{self, Style};
+use crate::translate::request::tells_usage;
 use crate::translate::rules::reasoning::Wish;
-use crate::translate::rules::{cache_marks, field, images, list, sampling, schema, thoughts, tools};
+use crate::translate::rules::{field, images, list, sampling, schema, thoughts, tools};
 use crate::translate::{Context, Memory, Object, Outgoing, Reply, calls};
 
 /// Fields that Copilot's models do not have.
@@ -39,7 +40,6 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     let mut out = body.clone();
     out.insert("model".into(), json!(model.id));
     images::admit(Chat, &mut out, model)?;
-    let asked_for_usage = field(body, "stream_options")["include_usage"] == true;
     let wish = Wish::read(Chat, body, context.hints, context.tuning);
 
     for name in FOREIGN {
@@ -53,8 +53,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         out.shift_remove(name);
     }
     wish.write(Chat, &mut out, context);
-    let stream = out.get("stream").is_some_and(|stream| *stream == true);
-    if stream {
+    if *field(&out, "stream") == true {
         out.insert("stream_options".into(), json!({"include_usage": true}));
     }
     let aliases = tools::alias_names(Chat, &mut out);
@@ -68,8 +67,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         reply: Reply {
             model: context.requested.to_owned(),
             ran: model.id.clone(),
-            // A whole answer always says what it cost.
-            include_usage: asked_for_usage || !stream,
+            include_usage: tells_usage(body),
             show_reasoning: context.tuning.show_reasoning,
             reasoning_alias: context.tuning.reasoning_alias,
             tools: aliases,
@@ -111,7 +109,6 @@ fn offer(out: &mut Object, model: &Model) {
 
 fn history(messages: &mut Vec<Value>, context: &Context) {
     let model = context.model;
-    let mut marked = false;
     for message in messages.iter_mut().filter_map(Value::as_object_mut) {
         if field(message, "role") == "developer" && !chat_history::knows_developers(model) {
             message.insert("role".into(), json!("system"));
@@ -119,16 +116,14 @@ fn history(messages: &mut Vec<Value>, context: &Context) {
         if field(message, "role") == "assistant" {
             answer(message, context.memory, model);
         }
-        marked |= mark(message);
+        take_marks(message);
     }
     thoughts::restore_chat(messages, context.memory, model);
     drop_empty(messages);
     if messages.iter().any(shows_in_result) {
         *messages = chat_history::settle(std::mem::take(messages), STYLE);
     }
-    if !marked {
-        cache_marks::mark_chat(messages, &[], model);
-    }
+    chat_history::mark(messages, model);
 }
 
 /// One answer of the history: its reasoning as this model wrote it, its calls with what upstream wants to see again.
@@ -157,26 +152,20 @@ fn answer(message: &mut Object, memory: &Memory, model: &Model) {
     }
 }
 
-/// Turns marks on a message's parts, as other providers have them, into Copilot's own on the message. True if the
-/// client marked it.
-fn mark(message: &mut Object) -> bool {
-    let mut marked = message
-        .shift_remove("cache_control")
-        .is_some_and(|mark| !mark.is_null());
-    for part in message
-        .get_mut("content")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        if let Some(part) = part.as_object_mut() {
-            marked |= part.shift_remove("cache_control").is_some_and(|mark| !mark.is_null());
-        }
+/// Turns marks on a message's parts, as other providers have them, into Copilot's own on the message.
+fn take_marks(message: &mut Object) {
+    let mut marked = take_mark(message);
+    let parts = message.get_mut("content").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        marked |= take_mark(part);
     }
     if marked {
         chat_history::want_mark(message);
     }
-    message.contains_key("copilot_cache_control")
+}
+
+fn take_mark(holder: &mut Object) -> bool {
+    holder.shift_remove("cache_control").is_some_and(|mark| !mark.is_null())
 }
 
 /// Removes texts that say nothing, and the messages that are left with nothing; the first keeps its place.
