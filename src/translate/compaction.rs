@@ -285,8 +285,8 @@ mod tests {
     #[test]
     fn what_upstream_compacted_itself_is_its_own_to_read() {
         let raw = json!({"type": "compaction", "encrypted_content": "gAAA"});
-        assert_eq!(unwrap(raw.clone(), Some(&model("gpt-5.4"))).unwrap(), [raw.clone()]);
-        assert!(unwrap(raw, None).is_err());
+        assert!(unwrap(raw.clone(), None).is_err());
+        assert_eq!(unwrap(raw.clone(), Some(&model("gpt-5.4"))).unwrap(), [raw]);
         let other = items::message("user", &json!("x"));
         assert_eq!(unwrap(other.clone(), None).unwrap(), [other]);
     }

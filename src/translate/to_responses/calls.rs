@@ -20,7 +20,7 @@ pub struct Call {
 
 impl Call {
     pub fn new(call_id: String, name: String, kind: ToolKind, tool: Option<ClientTool>, ids: &mut Ids) -> Self {
-        let tool = tool.unwrap_or_else(|| ClientTool {
+        let tool = tool.unwrap_or(ClientTool {
             name,
             namespace: None,
             shape: match kind {

@@ -239,13 +239,15 @@ impl Relay {
         self.mend_response(&mut response);
         if let Value::Array(items) = response["output"].take() {
             for (index, item) in (0..).zip(items) {
-                if !self.done.contains_key(&index) {
-                    self.item_done(index, item, out);
-                }
+                self.item_done(index, item, out);
             }
         }
         response["output"] = mem::take(&mut self.done).into_values().collect();
         response["status"] = json!(kind.trim_start_matches("response."));
+        if response["completed_at"].is_null() {
+            let created = response["created_at"].as_u64().unwrap_or(0);
+            response["completed_at"] = json!(created.max(self.ids.created));
+        }
         let searches = self.heard.usage.searches;
         self.heard.usage = Usage {
             searches,
@@ -319,6 +321,9 @@ impl Relay {
     }
 
     fn item_done(&mut self, index: u64, raw: Value, out: &mut Vec<Frame>) {
+        if self.done.contains_key(&index) {
+            return;
+        }
         let is_known = self.items.contains_key(&index);
         let id = self.id_of(index, prefix(&raw));
         let mut item = raw.clone();
