@@ -131,6 +131,7 @@ impl Reader for FromResponses {
     }
 
     fn whole(&mut self, answer: &Value, out: &mut Vec<Event>) -> Result<(), Failure> {
+        fold::responses::check(answer)?;
         for frame in fold::responses::unfold(answer) {
             self.feed(&frame, out)?;
         }

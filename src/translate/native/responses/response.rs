@@ -165,6 +165,7 @@ impl Translator for Relay {
     }
 
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
+        fold::responses::check(&answer)?;
         for frame in fold::responses::unfold(&answer) {
             self.feed(frame, out)?;
         }
