@@ -33,9 +33,9 @@ pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Bo
         (Chat, Chat) => Box::new(native::chat::Relay::new(reply, ids)),
         (Messages, Messages) => Box::new(native::messages::Relay::new(reply, ids)),
         // Tools that stand as functions upstream are calls of another kind to the client.
-        (Responses, Responses) if reply.tools.values().any(|tool| tool.shape != ToolShape::Function) => {
-            Box::new(Bridge::new(FromResponses::new(&reply), ToResponses::new(reply, ids)))
-        }
+        (Responses, Responses) if reply.tools.values().any(|tool| tool.shape != ToolShape::Function) => Box::new(
+            Bridge::new(client, FromResponses::new(&reply), ToResponses::new(reply, ids)),
+        ),
         (Responses, Responses) => Box::new(native::responses::Relay::new(reply, ids)),
         (Messages, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToMessages::new(reply, ids))),
         (Messages, Responses) => Box::new(Bridge::new(

@@ -17,11 +17,17 @@ pub fn body(client: Protocol, body: &Object) -> Result<(), Failure> {
     }
 }
 
-/// What `POST /messages/count_tokens` must be: the same, without an output limit.
-pub fn countable(body: &Object) -> Result<(), Failure> {
-    let mut issues = Issues::default();
-    issues.messages(body);
-    issues.verdict()
+/// Refuses a body whose tokens cannot be counted: as [`body`], but for what only says how to answer.
+pub fn countable(client: Protocol, body: &Object) -> Result<(), Failure> {
+    match client {
+        Protocol::Messages => {
+            let mut issues = Issues::default();
+            issues.messages(body);
+            issues.verdict()
+        }
+        Protocol::Chat => chat(body),
+        Protocol::Responses => responses(body),
+    }
 }
 
 fn messages(body: &Object) -> Result<(), Failure> {
@@ -452,9 +458,4 @@ mod tests {
             }
         }
     }
-}
-
-/// Refuses a body whose tokens cannot be counted: as [`body`], without the fields that only say how to answer.
-pub fn countable(_client: Protocol, _body: &Object) -> Result<(), Failure> {
-    unimplemented!()
 }

@@ -366,6 +366,7 @@ fn k168_a_whole_answer_is_written_as_its_stream() {
     });
     let bridge = || {
         Bridge::new(
+            Protocol::Messages,
             FromMessages::new(&reply()),
             ToMessages::new(reply(), Ids::new("req_1", 0)),
         )

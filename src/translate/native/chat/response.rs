@@ -6,6 +6,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 use crate::translate::calls::{Calls, Step};
@@ -14,7 +15,7 @@ use crate::translate::chunk::{self, Choice, Chunk, Delta, Fragment, REASONING, U
 use crate::translate::chunk_writer::{self, ChunkWriter, Fields};
 use crate::translate::from_chat::{self, Ending};
 use crate::translate::ids::Ids;
-use crate::translate::{Heard, Kept, Object, Reply, Translator};
+use crate::translate::{Heard, Kept, Object, Reply, Translator, fold};
 
 /// The stream as the client should see it.
 #[derive(Debug)]
@@ -648,7 +649,7 @@ mod tests {
                 gathered(relay(), &[], Some(&answer)),
                 "{size}"
             );
-            let bridge = || Bridge::new(FromChat::new(&reply), ToChat::new(reply.clone(), ids()));
+            let bridge = || Bridge::new(Protocol::Chat, FromChat::new(&reply), ToChat::new(reply.clone(), ids()));
             let streamed = gathered(bridge(), &frames, None);
             assert_eq!(streamed, gathered(bridge(), &[], Some(&answer)), "{size}");
             assert_eq!(streamed["choices"][0]["message"]["tool_calls"], message["tool_calls"]);
