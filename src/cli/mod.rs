@@ -22,6 +22,7 @@ mod config_file;
 mod debug;
 mod error;
 mod health;
+mod quota;
 mod shell;
 mod sign_in;
 mod simulator;
@@ -58,9 +59,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, environment: Environment) -> Outcome {
     match command {
-        Command::Start(_) | Command::CheckUsage(_) | Command::Simulator(_) | Command::Health(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Start(start) => start::run(&start, environment),
+        Command::CheckUsage(check) => check_usage::run(&check, environment),
+        Command::Simulator(simulator) => simulator::run(&simulator, environment),
+        Command::Health(health) => health::run(&health, environment),
         Command::Auth(auth) => auth::run(&auth, environment),
         Command::Debug(debug) => debug::run(&debug, environment),
         Command::Config(config) => config_file::run(&config.command),
