@@ -8,7 +8,7 @@ pub enum Shell {
     Bash,
     Zsh,
     Fish,
-    PowerShell,
+    Pwsh,
     Cmd,
 }
 
@@ -28,7 +28,7 @@ impl Shell {
             None if !windows => Self::Bash,
             // cmd has a prompt of its own; PowerShell inherits none.
             None if environment.get("PROMPT").is_some() => Self::Cmd,
-            None => Self::PowerShell,
+            None => Self::Pwsh,
         }
     }
 
@@ -43,7 +43,7 @@ impl Shell {
             "bash" | "sh" | "dash" | "ash" | "ksh" => Some(Self::Bash),
             "zsh" => Some(Self::Zsh),
             "fish" => Some(Self::Fish),
-            "pwsh" | "powershell" => Some(Self::PowerShell),
+            "pwsh" | "powershell" => Some(Self::Pwsh),
             "cmd" => Some(Self::Cmd),
             _ => None,
         }
@@ -54,7 +54,7 @@ impl Shell {
             Self::Bash => "bash",
             Self::Zsh => "zsh",
             Self::Fish => "fish",
-            Self::PowerShell => "PowerShell",
+            Self::Pwsh => "PowerShell",
             Self::Cmd => "cmd",
         }
     }
@@ -71,7 +71,7 @@ impl Shell {
                 "env {}{program}",
                 each(&|name, value| format!("{name}={} ", self.quote(value)))
             ),
-            Self::PowerShell => each(&|name, value| format!("$env:{name} = {}; ", self.quote(value))) + program,
+            Self::Pwsh => each(&|name, value| format!("$env:{name} = {}; ", self.quote(value))) + program,
             Self::Cmd => each(&|name, value| set_in_cmd(name, value)) + program,
         }
     }
@@ -85,7 +85,7 @@ impl Shell {
             Self::Fish if is_plain && !value.contains('%') => value.to_owned(),
             Self::Bash | Self::Zsh => format!("'{}'", value.replace('\'', r"'\''")),
             Self::Fish => format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'")),
-            Self::PowerShell => {
+            Self::Pwsh => {
                 // PowerShell takes typographic quotes for quotes, too; each is doubled.
                 let doubled = value.chars().flat_map(|c| {
                     let times = if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {
@@ -147,7 +147,7 @@ mod tests {
             ("-zsh\n", Some(Shell::Zsh)),
             ("/usr/bin/fish", Some(Shell::Fish)),
             (r"C:\Windows\System32\cmd.exe", Some(Shell::Cmd)),
-            ("pwsh.exe", Some(Shell::PowerShell)),
+            ("pwsh.exe", Some(Shell::Pwsh)),
             ("cargo", None),
         ] {
             assert_eq!(Shell::named(path), shell, "{path}");
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(by(&[("SHELL", "/bin/fish")], false), Shell::Fish);
         assert_eq!(by(&[], false), Shell::Bash);
         assert_eq!(by(&[("PROMPT", "$P$G")], true), Shell::Cmd);
-        assert_eq!(by(&[], true), Shell::PowerShell);
+        assert_eq!(by(&[], true), Shell::Pwsh);
     }
 
     #[test]
@@ -167,10 +167,7 @@ mod tests {
         assert_eq!(form(Shell::Bash), r"A=http://x:1 B='it'\''s' claude");
         assert_eq!(form(Shell::Zsh), form(Shell::Bash));
         assert_eq!(form(Shell::Fish), r"env A=http://x:1 B='it\'s' claude");
-        assert_eq!(
-            form(Shell::PowerShell),
-            "$env:A = 'http://x:1'; $env:B = 'it''s'; claude"
-        );
+        assert_eq!(form(Shell::Pwsh), "$env:A = 'http://x:1'; $env:B = 'it''s'; claude");
         assert_eq!(form(Shell::Cmd), r#"set "A=http://x:1" && set "B=it's" && claude"#);
     }
 
@@ -184,7 +181,7 @@ mod tests {
 
     #[test]
     fn powershell_doubles_every_quote_it_knows() {
-        assert_eq!(Shell::PowerShell.quote("a'b\u{2019}c$x"), "'a''b\u{2019}\u{2019}c$x'");
+        assert_eq!(Shell::Pwsh.quote("a'b\u{2019}c$x"), "'a''b\u{2019}\u{2019}c$x'");
     }
 
     /// The shells of this machine judge for themselves.

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use super::args::Simulator;
-use super::health::reachable;
 use super::{Error, Outcome, Surroundings, block_on, print};
 use crate::config::{Environment, Settings};
 use crate::secret::Secret;
@@ -27,17 +26,16 @@ pub fn run(arguments: &Simulator, environment: Environment) -> Outcome {
 async fn play(settings: &Settings, host: String, port: u16) -> Result<String, Error> {
     let place = format!("{host}:{port}");
     let options = simulator::Settings {
-        host: host.clone(),
+        host,
         port,
-        token_lifetime: settings.simulator.token_lifetime,
-        refresh_in: settings.simulator.refresh_in,
+        ..settings.simulator.clone()
     };
-    let running = simulator::start(options).await.map_err(|error| {
-        Error::new(format!("the simulator cannot listen on {place}"))
+    match simulator::start(options).await {
+        Ok(running) => Ok(running.url),
+        Err(error) => Err(Error::new(format!("the simulator cannot listen on {place}"))
             .because(&error)
-            .hint("another program may use that port; choose one with --port")
-    })?;
-    Ok(format!("http://{}:{}", reachable(&host), running.address.port()))
+            .hint("another program may use that port; choose one with --port")),
+    }
 }
 
 /// Makes settings speak to a simulator of their own, and to nobody else. Comes back with the token it takes.
