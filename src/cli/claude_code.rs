@@ -94,15 +94,15 @@ fn ask(question: &str, models: &[String], likely: &[&str]) -> Result<Option<Stri
         .interact();
     match answer {
         Ok(at) => Ok(models.get(at).cloned()),
-        Err(dialoguer::Error::IO(error)) => {
-            // The list hides the cursor and does not bring it back when it is left.
-            let _ = dialoguer::console::Term::stderr().show_cursor();
-            match error.kind() {
-                std::io::ErrorKind::Interrupted => Ok(None),
-                _ => Err(Error::new("cannot show the list of models").because(&error)),
-            }
-        }
+        Err(dialoguer::Error::IO(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(Error::new("cannot show the list of models").because(&error)),
     }
+}
+
+/// A list that is left hides the cursor for good, and ends in the middle of a line.
+pub fn clear_up() {
+    let _ = dialoguer::console::Term::stderr().show_cursor();
+    tell("");
 }
 
 /// The first model with one of these parts in its name, the first part first.

@@ -4,14 +4,18 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::args::Start;
 use super::banner::Banner;
 use super::health::reachable;
 use super::{
     Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, print, sign_in, simulator, tell, terminal,
 };
+use crate::actors::catalog::GetCatalog;
 use crate::actors::token::GetCredential;
 use crate::config::{Environment, Settings};
+use crate::protocol::catalog::Kind;
 use crate::secret::Secret;
 use crate::server::{self, Options, Report, Running};
 use crate::upstream::{GitHub, Setup};
@@ -71,10 +75,12 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     }
     let _copied = match start.claude_code {
         false => None,
-        true => match set_up_claude_code(start, surroundings, &url, key.as_ref(), &report).await? {
-            Some(copied) => Some(copied),
-            None => return Ok(ExitCode::from(INTERRUPTED)),
-        },
+        true => {
+            match set_up_claude_code(start, surroundings, &url, key.as_ref(), talkers(&running, report).await).await? {
+                Some(copied) => Some(copied),
+                None => return Ok(ExitCode::from(INTERRUPTED)),
+            }
+        }
     };
     leave(running).await
 }
@@ -102,29 +108,49 @@ async fn show_credential(running: &Running) {
     }
 }
 
+/// The models on offer that one can talk to.
+async fn talkers(running: &Running, report: Report) -> Vec<String> {
+    match running.actors.catalog.send(GetCatalog).await {
+        Ok(Ok(catalog)) => {
+            let talks = |id: &String| catalog.get(id).is_none_or(|model| model.kind == Kind::Chat);
+            report.models.into_iter().filter(talks).collect()
+        }
+        _ => report.models,
+    }
+}
+
 /// Asks for models beside the running server, and hands out the command. `None`: the person left.
 async fn set_up_claude_code(
     start: &Start,
     surroundings: &Surroundings,
     url: &str,
     key: Option<&Secret>,
-    report: &Report,
+    models: Vec<String>,
 ) -> Result<Option<claude_code::HandedOut>, Error> {
     let wishes = claude_code::Wishes {
         main: start.model.clone(),
         small: start.small_model.clone(),
     };
-    let models = report.models.clone();
-    // The list waits for keys, which must not keep the actors of this thread waiting.
-    let chosen = tokio::task::spawn_blocking(move || {
+    let (answer, chosen) = oneshot::channel();
+    // The list waits for keys, which must not keep the actors of this thread waiting; nor must it keep the process from
+    // ending, as a thread of the runtime's own would.
+    std::thread::spawn(move || {
         let _alone = terminal::keyboard();
-        claude_code::choose(wishes, &models)
+        terminal::remember();
+        let _ = answer.send(claude_code::choose(wishes, &models));
     });
-    match chosen
-        .await
-        .map_err(|error| Error::new("the list of models broke").because(&error))??
-    {
+    let chosen = tokio::select! {
+        // Listening comes first: unheard, Ctrl-C would end the process with the terminal as the list has it.
+        biased;
+        _ = tokio::signal::ctrl_c() => None,
+        chosen = chosen => chosen.map_err(|error| Error::new("the list of models broke").because(&error))??,
+    };
+    terminal::restore();
+    match chosen {
         Some(chosen) => claude_code::hand_out(url, key, &chosen, &surroundings.environment).map(Some),
-        None => Ok(None),
+        None => {
+            claude_code::clear_up();
+            Ok(None)
+        }
     }
 }

@@ -29,6 +29,12 @@ pub fn asker() -> Option<MakeAsker> {
     None
 }
 
+/// Notes how the terminal is, for whoever is about to change it.
+pub fn remember() {
+    #[cfg(unix)]
+    unix::remember();
+}
+
 /// Gives the terminal back as it was found.
 pub fn restore() {
     #[cfg(unix)]
@@ -247,6 +253,15 @@ mod unix {
     impl Drop for SingleKeys {
         fn drop(&mut self) {
             restore();
+        }
+    }
+
+    pub fn remember() {
+        if let Ok(found) = tcgetattr(stdin()) {
+            BEFORE
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(found);
         }
     }
 
