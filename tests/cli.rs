@@ -577,3 +577,40 @@ fn health_is_an_exit_code() {
         .run(&["health", "--port", &free])
         .fails("no proxy answers on 127.0.0.1:", "--port");
 }
+
+#[test]
+fn log_lines_are_text_or_json() {
+    let program = Program::new();
+    let warning = |format: &str| {
+        let mut command = program.command(&["check-usage"]);
+        let output = command
+            .env("COPILOT_PROXY_HOME", "/x")
+            .env("COPILOT_PROXY_LOG__FORMAT", format)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let line: Value = serde_json::from_str(&warning("json")).unwrap();
+    assert_eq!(
+        (line["level"].as_str(), line["target"].as_str()),
+        (Some("warn"), Some("copilot_proxy::cli"))
+    );
+    assert!(line["message"].as_str().unwrap().starts_with("COPILOT_PROXY_HOME"));
+    let text = warning("text");
+    assert!(text.contains("WARN") && !text.contains('\x1b'), "{text}");
+}
+
+#[test]
+fn without_a_terminal_another_programs_token_is_only_pointed_to() {
+    let program = Program::new();
+    program.file(".local/share/copilot-api/github_token", "ghu_theirs");
+    let ran = program.run(&["check-usage"]);
+    ran.fails("not signed in", "copilot-proxy auth");
+    assert!(ran.err.contains("copilot-proxy auth --token-stdin < '"), "{}", ran.err);
+    assert!(!program.token_file().exists() && !ran.err.contains("ghu_theirs"));
+}

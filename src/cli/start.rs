@@ -73,14 +73,14 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     if start.show_token {
         show_credential(&running).await;
     }
-    let _copied = match start.claude_code {
-        false => None,
-        true => {
-            match set_up_claude_code(start, surroundings, &url, key.as_ref(), talkers(&running, report).await).await? {
-                Some(copied) => Some(copied),
-                None => return Ok(ExitCode::from(INTERRUPTED)),
-            }
-        }
+    let _copied = if start.claude_code {
+        let models = talkers(&running, report).await;
+        let Some(copied) = set_up_claude_code(start, surroundings, &url, key.as_ref(), models).await? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        Some(copied)
+    } else {
+        None
     };
     leave(running).await
 }
