@@ -1,65 +1,375 @@
-//! Settings in, running proxy out.
+//! Settings in, running proxy out: starts the actors, binds, reports its port, drains. Knows every floor's constructor;
+//! no argv.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix::Addr;
+use actix::{Actor, Addr};
+use actix_web::HttpServer;
+use actix_web::dev::{Server, ServerHandle};
+use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::actors::Actors;
-use crate::actors::approval::{ApprovalActor, Asker};
-use crate::config;
+use crate::actors::approval::{ApprovalActor, Asker, Attach};
+use crate::actors::catalog::{CatalogActor, GetCatalog};
+use crate::actors::memory::MemoryActor;
+use crate::actors::quota::{GetUsage, QuotaActor};
+use crate::actors::rate_limiter::RateLimiterActor;
+use crate::actors::recorder::RecorderActor;
+use crate::actors::token::{ExchangeError, Exchanged, GetCredential, Invalidate, TokenActor};
+use crate::config::Settings;
+use crate::http::{self, Doors};
+use crate::protocol::catalog::Catalog;
+use crate::relay::Relay;
 use crate::secret::Secret;
+use crate::translate::upstream_failure;
+use crate::upstream::copilot::{Access, Call, Endpoint};
+use crate::upstream::{self, Copilot, GitHub, Setup, github};
 
-/// Makes who asks at the terminal, once the actor runs that gathers the answers.
-pub type MakeAsker = Box<dyn FnOnce(Addr<ApprovalActor>) -> Box<dyn Asker + Send>>;
-
+/// What a proxy is started with.
 pub struct Options {
-    pub settings: config::Settings,
+    pub settings: Settings,
     pub github_token: Secret,
+    /// Makes the one who asks for verdicts on the terminal, if there is one.
     pub asker: Option<MakeAsker>,
 }
 
-pub struct Running {
-    pub address: SocketAddr,
-    pub actors: Actors,
-}
-
-/// What is known of the account once the proxy is up.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub login: Option<String>,
-    pub plan: Option<String>,
-    pub usage: Option<serde_json::Value>,
-    /// The ids on offer.
-    pub models: Vec<String>,
-    pub problem: Option<String>,
-}
+pub type MakeAsker = Box<dyn FnOnce(Addr<ApprovalActor>) -> Box<dyn Asker + Send>>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot listen on {address}")]
     Bind { address: String, source: std::io::Error },
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
 }
 
 impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Bind { .. } => Some("another program may use that port; choose one with --port".into()),
+            Self::Bind { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => Some("another program uses that port; choose one with --port".into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 are reserved; choose another with --port".into())
+                }
+                _ => None,
+            },
+            Self::Upstream(_) => None,
         }
     }
 }
 
+/// A proxy that listens.
+pub struct Running {
+    pub address: SocketAddr,
+    pub actors: Actors,
+    server: Server,
+    closing: watch::Sender<bool>,
+    grace: Duration,
+}
+
+/// How a proxy that has just started stands.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub login: Option<String>,
+    pub plan: Option<String>,
+    /// GitHub's word on plan and quotas.
+    pub usage: Option<Value>,
+    /// The models that people may choose.
+    pub models: Vec<String>,
+    /// Why it cannot serve yet.
+    pub problem: Option<String>,
+}
+
+/// Before the last moment by this much, streams are told that they end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 2048;
+/// Coding clients come back within a minute; reconnecting costs them a round trip.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A client that does not finish the head of its request.
+const SLOW_HEAD: Duration = Duration::from_secs(10);
+
+/// Starts everything and listens.
 pub async fn start(options: Options) -> Result<Running, Error> {
-    Err(Error::Bind {
-        address: format!("{}:{}", options.settings.server.host, options.settings.server.port),
-        source: std::io::ErrorKind::Unsupported.into(),
+    let Options {
+        settings,
+        github_token,
+        asker,
+    } = options;
+    let setup = Setup::new(settings.upstream.clone())?;
+    raise_file_limit();
+    let actors = start_actors(&settings, &setup, github_token);
+    if let Some(make) = asker {
+        actors.approval.do_send(Attach(make(actors.approval.clone())));
+    }
+    let (closing, closed) = watch::channel(false);
+    let doors = Arc::new(settings.http.clone());
+    let (relay, of_workers) = (settings.relay.clone(), actors.clone());
+    let grace = settings.server.shutdown_grace;
+    let mut builder = HttpServer::new(move || {
+        let relay = Relay::new(Copilot::new(&setup), of_workers.clone(), relay.clone(), closed.clone());
+        http::app(Doors {
+            relay,
+            settings: doors.clone(),
+        })
+    });
+    if let Some(workers) = settings.server.workers {
+        builder = builder.workers(workers);
+    }
+    let address = (settings.server.host.as_str(), settings.server.port);
+    let bound = builder
+        .backlog(BACKLOG)
+        .tcp_nodelay(true)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(SLOW_HEAD)
+        // A client that is gone is noticed at once, also while upstream is silent; one that half-closes is not served.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(grace.as_secs().max(1))
+        .disable_signals()
+        .bind(address);
+    let bind = |source| Error::Bind {
+        address: format!("{}:{}", address.0, address.1),
+        source,
+    };
+    let builder = bound.map_err(bind)?;
+    let address = builder
+        .addrs()
+        .first()
+        .copied()
+        .ok_or_else(|| bind(std::io::ErrorKind::AddrNotAvailable.into()))?;
+    let server = builder.run();
+    Ok(Running {
+        address,
+        actors,
+        server,
+        closing,
+        grace,
     })
 }
 
 impl Running {
-    pub async fn ready(&self, _patience: Duration) -> Report {
-        Report::default()
+    /// Waits until the proxy can serve, or for so long, and tells how it stands. It serves meanwhile.
+    pub async fn ready(&self, patience: Duration) -> Report {
+        let standing = async {
+            let credential = self.actors.token.send(GetCredential).await;
+            let usage = self.actors.quota.send(GetUsage).await.ok().and_then(Result::ok);
+            let mut report = Report::default();
+            if let Some(usage) = usage {
+                let text = |key: &str| usage[key].as_str().map(str::to_owned);
+                (report.login, report.plan) = (text("login"), text("copilot_plan"));
+                report.usage = Some(Value::clone(&usage));
+            }
+            if let Ok(Err(why)) = credential {
+                report.problem = Some(why.message);
+                return report;
+            }
+            match self.actors.catalog.send(GetCatalog).await {
+                Ok(Ok(catalog)) => report.models = offered(&catalog),
+                Ok(Err(why)) => report.problem = Some(why),
+                Err(_) => report.problem = Some("a part of the proxy has stopped".into()),
+            }
+            report
+        };
+        let late = || Report {
+            problem: Some("upstream has not answered yet".into()),
+            ..Report::default()
+        };
+        tokio::time::timeout(patience, standing)
+            .await
+            .unwrap_or_else(|_| late())
     }
 
-    pub async fn wait(self) {}
+    /// A handle to stop the server from elsewhere, gracefully or at once.
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then lets streams finish; a second signal ends it at once.
+    pub async fn wait(self) -> std::io::Result<()> {
+        let Self {
+            server, closing, grace, ..
+        } = self;
+        let handle = server.handle();
+        let drain = async {
+            signal().await;
+            log::info!("shutting down; running answers have {} s", grace.as_secs());
+            actix_rt::spawn(handle.stop(true));
+            tokio::select! {
+                () = tokio::time::sleep(grace.saturating_sub(LAST_WORDS)) => {
+                    let _ = closing.send(true);
+                    signal().await;
+                }
+                () = signal() => {}
+            }
+            log::warn!("stopping at once");
+        };
+        tokio::select! {
+            ended = server => ended,
+            () = drain => Ok(()),
+        }
+    }
+}
+
+/// The ids of the models that people may choose.
+fn offered(catalog: &Catalog) -> Vec<String> {
+    let offered = catalog
+        .models()
+        .iter()
+        .filter(|model| model.picker && model.policy == "enabled");
+    offered.map(|model| model.id.clone()).collect()
+}
+
+/// Waits for Ctrl-C, or for what a service manager sends.
+async fn signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
+
+fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Actors {
+    let (github, copilot) = (GitHub::new(setup), Copilot::new(setup));
+    let token = {
+        let (github, secret, settings) = (github.clone(), github_token.clone(), settings.upstream.clone());
+        let exchange = move || {
+            let (github, secret, settings) = (github.clone(), secret.clone(), settings.clone());
+            Box::pin(async move {
+                let got = github.exchange(&secret).await;
+                got.map(|got| exchanged(got, &settings)).map_err(exchange_error)
+            }) as _
+        };
+        TokenActor::new(Rc::new(exchange), chance).start()
+    };
+    let catalog = {
+        let (token, overrides) = (token.clone(), Rc::new(settings.models.overrides.clone()));
+        let fetch = move || {
+            let (token, copilot, overrides) = (token.clone(), copilot.clone(), overrides.clone());
+            Box::pin(async move {
+                let list = fetch_models(&token, &copilot).await?;
+                Ok(list.map(|model| {
+                    if let Some(endpoints) = overrides.get(&model.id) {
+                        model.endpoints = *endpoints;
+                    }
+                }))
+            }) as _
+        };
+        CatalogActor::new(Rc::new(fetch), settings.models.refresh).start()
+    };
+    let usage = move || {
+        let (github, secret) = (github.clone(), github_token.clone());
+        Box::pin(async move { github.usage(&secret).await.map_err(|error| error.to_string()) }) as _
+    };
+    Actors {
+        token,
+        catalog,
+        rate_limiter: RateLimiterActor::new(settings.rate_limit).start(),
+        approval: ApprovalActor::new(settings.approval).start(),
+        memory: MemoryActor::default().start(),
+        recorder: RecorderActor::default().start(),
+        quota: QuotaActor::new(Rc::new(usage)).start(),
+    }
+}
+
+fn exchanged(got: github::CopilotToken, settings: &upstream::Settings) -> Exchanged {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let refresh_in = Duration::from_secs(got.refresh_in);
+    // The end is given by GitHub's clock. Where ours disagrees by minutes, the advice to refresh is what can be trusted.
+    let by_clock = Duration::from_secs(got.expires_at.saturating_sub(now));
+    let slack = refresh_in..refresh_in + Duration::from_secs(600);
+    let valid_for = if slack.contains(&by_clock) {
+        by_clock
+    } else {
+        refresh_in + Duration::from_secs(60)
+    };
+    Exchanged {
+        token: got.token,
+        base_url: settings.copilot_base(got.api.as_deref()),
+        valid_for,
+        refresh_in,
+    }
+}
+
+fn exchange_error(error: github::Error) -> ExchangeError {
+    let refusal = error.refusal();
+    let mut message = error.to_string();
+    if let Some(url) = refusal.and_then(|refusal| refusal.url.as_ref()) {
+        message.push_str(&format!(" (see {url})"));
+    }
+    let retry_after = refusal.and_then(|refusal| refusal.retry_after);
+    ExchangeError {
+        message,
+        permanent: error.is_permanent(),
+        retry_after,
+    }
+}
+
+const MAX_CATALOG: usize = 8 << 20;
+
+async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Catalog, String> {
+    let asked = token.send(GetCredential).await.map_err(|error| error.to_string())?;
+    let credential = asked.map_err(|error| error.message)?;
+    let access = Access {
+        token: credential.token.clone(),
+        base_url: credential.base_url.clone(),
+    };
+    let call = Call {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        ..Call::new(Endpoint::Models)
+    };
+    let answer = copilot.send(&access, &call).await.map_err(|error| error.to_string())?;
+    let (status, headers, success) = (answer.status, answer.headers.clone(), answer.is_success());
+    let body = answer.whole(MAX_CATALOG).await.map_err(|error| error.to_string())?;
+    if !success {
+        let why = upstream_failure::read(status, &headers, &body).message;
+        if matches!(status, 401 | 403 | 421) {
+            token.do_send(Invalidate {
+                generation: credential.generation,
+                why: why.clone(),
+            });
+        }
+        return Err(format!("copilot answered {status}: {why}"));
+    }
+    let list = serde_json::from_slice(&body).map_err(|_| "copilot's list of models is no JSON".to_owned())?;
+    let catalog = Catalog::read(&list);
+    if catalog.is_empty() {
+        Err("copilot's list of models is empty".into())
+    } else {
+        Ok(catalog)
+    }
+}
+
+/// A number in 0..1.
+fn chance() -> f64 {
+    let (number, _) = uuid::Uuid::new_v4().as_u64_pair();
+    (number >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A stream holds two sockets; the usual soft limit of 1024 files is soon reached.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current < limit.maximum || limit.maximum.is_none() {
+            limit.current = limit.maximum;
+            // The system's own limit stays in force where it refuses.
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
 }

@@ -31,6 +31,19 @@ pub struct Learn {
 #[rtype(result = "()")]
 pub struct Keep(pub Vec<(String, Kept)>);
 
+/// Upstream's count of a prompt's tokens, if it was asked of late.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<u64>")]
+pub struct CountedTokens(pub u64);
+
+/// Remembers upstream's count of the prompt with this hash.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RememberCount {
+    pub key: u64,
+    pub count: u64,
+}
+
 /// Every fact, by model.
 #[derive(Debug, Message)]
 #[rtype(result = "Facts")]
@@ -82,11 +95,34 @@ impl Stash {
     }
 }
 
+/// Counts by the prompt's hash, the oldest first to go.
+#[derive(Debug, Default)]
+struct Counts(VecDeque<(u64, u64, Instant)>);
+
+const MAX_COUNTS: usize = 256;
+const COUNTED_FOR: Duration = Duration::from_secs(60);
+
+impl Counts {
+    fn put(&mut self, key: u64, count: u64, now: Instant) {
+        self.0.push_back((key, count, now));
+        if self.0.len() > MAX_COUNTS {
+            self.0.pop_front();
+        }
+    }
+
+    fn get(&self, key: u64, now: Instant) -> Option<u64> {
+        let young = |since: Instant| now.duration_since(since) < COUNTED_FOR;
+        let found = self.0.iter().rev().find(|(known, _, _)| *known == key)?;
+        young(found.2).then_some(found.1)
+    }
+}
+
 /// Remembers.
 #[derive(Debug, Default)]
 pub struct MemoryActor {
     facts: Facts,
     stash: Stash,
+    counts: Counts,
 }
 
 fn now() -> Instant {
@@ -136,6 +172,22 @@ impl Handler<Keep> for MemoryActor {
     }
 }
 
+impl Handler<CountedTokens> for MemoryActor {
+    type Result = Option<u64>;
+
+    fn handle(&mut self, asked: CountedTokens, _: &mut Self::Context) -> Option<u64> {
+        self.counts.get(asked.0, now())
+    }
+}
+
+impl Handler<RememberCount> for MemoryActor {
+    type Result = ();
+
+    fn handle(&mut self, counted: RememberCount, _: &mut Self::Context) {
+        self.counts.put(counted.key, counted.count, now());
+    }
+}
+
 impl Handler<GetFacts> for MemoryActor {
     type Result = MessageResult<GetFacts>;
 
@@ -172,6 +224,15 @@ mod tests {
         assert!(stash.get("last", start + KEPT_FOR + Duration::from_secs(1)).is_none());
         stash.put("huge".into(), kept(&"x".repeat(MAX_BYTES + 1)), start);
         assert!(stash.get("huge", start).is_none());
+    }
+
+    #[test]
+    fn a_count_is_remembered_for_a_minute() {
+        let (mut counts, start) = (Counts::default(), Instant::now());
+        counts.put(1, 70, start);
+        assert_eq!(counts.get(1, start), Some(70));
+        assert_eq!(counts.get(2, start), None);
+        assert_eq!(counts.get(1, start + COUNTED_FOR), None);
     }
 
     #[actix_web::test]

@@ -85,6 +85,7 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
     let search_model = read.text("web_search.model");
     Ok(relay::Settings {
         heartbeat: read.seconds("stream.heartbeat_secs")?,
+        manual_approval: read.switch("approval.manual"),
         max_answer_bytes: read.whole("upstream.max_answer_bytes", 1024, usize::MAX)?,
         aliases: read.aliases(),
         fallback: read.word(
@@ -105,7 +106,7 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
             show_reasoning: read.switch("chat.show_reasoning"),
             min_output_tokens: read.whole("responses.min_output_tokens", 1, 1_000_000u64)?,
             drop_item_references: read.switch("responses.drop_item_references"),
-            web_search,
+            web_search: false,
         },
         compaction_is_agent: read.switch("initiator.compaction_is_agent"),
         trust_client: read.switch("initiator.trust_client"),

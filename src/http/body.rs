@@ -28,7 +28,10 @@ pub struct Sent {
 pub async fn object(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Sent, Failure> {
     let bytes = whole(headers, payload, limit).await?;
     let object = json::object(&bytes).ok_or_else(|| Failure::new(Kind::BadRequest, "Invalid JSON body"))?;
-    Ok(Sent { object, bytes: bytes.len() })
+    Ok(Sent {
+        object,
+        bytes: bytes.len(),
+    })
 }
 
 async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes, Failure> {
@@ -49,26 +52,36 @@ async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<By
             drop(body);
             let rest = async { while let Some(Ok(_)) = payload.next().await {} };
             let _ = actix_rt::time::timeout(DISCARD, rest).await;
-            return Err(Failure::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes")));
+            return Err(Failure::new(
+                Kind::TooLarge,
+                format!("the request body is larger than {limit} bytes"),
+            ));
         }
     }
 }
 
 /// JSON, under any of its names, or no type at all.
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
     let full = value.to_str().unwrap_or_default().to_ascii_lowercase();
     let name = full.split(';').next().unwrap_or_default().trim();
     let json = name == "application/json" || name.starts_with("application/") && name.ends_with("+json");
     if json || name.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new(Kind::UnsupportedMedia, "the request body must be application/json"))
+        Err(Failure::new(
+            Kind::UnsupportedMedia,
+            "the request body must be application/json",
+        ))
     }
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else {
+        return Ok(());
+    };
     let name = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
     if ["", "identity", "gzip", "br", "zstd", "deflate"].contains(&name.as_str()) {
         Ok(())

@@ -22,7 +22,9 @@ pub async fn check(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let key = request.app_data::<web::Data<Doors>>().and_then(|doors| doors.settings.api_key.clone());
+    let key = request
+        .app_data::<web::Data<Doors>>()
+        .and_then(|doors| doors.settings.api_key.clone());
     let passes = match key {
         None => true,
         Some(key) => is_open(&request) || shows(request.headers(), key.expose()) || has_cookie(&request, key.expose()),
@@ -30,7 +32,10 @@ pub async fn check(
     if passes {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let failure = Failure::new(Kind::Unauthorized, "this proxy asks for its key, as a bearer token or in x-api-key");
+    let failure = Failure::new(
+        Kind::Unauthorized,
+        "this proxy asks for its key, as a bearer token or in x-api-key",
+    );
     let response = error::refuse(request.request(), &failure);
     Ok(request.into_response(response).map_into_right_body())
 }

@@ -12,7 +12,11 @@ use crate::protocol::failure::{Failure, Kind};
 pub fn response(request: &HttpRequest, client: Protocol, failure: &Failure) -> HttpResponse {
     let status = StatusCode::from_u16(failure.status(client)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
-    if let Some(after) = failure.retry_after.as_deref().and_then(|after| HeaderValue::from_str(after).ok()) {
+    if let Some(after) = failure
+        .retry_after
+        .as_deref()
+        .and_then(|after| HeaderValue::from_str(after).ok())
+    {
         response.insert_header((header::RETRY_AFTER, after));
     }
     if failure.kind == Kind::Unauthorized {
@@ -41,7 +45,13 @@ pub fn refuse(request: &HttpRequest, failure: &Failure) -> HttpResponse {
 /// No door has this path.
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
     let path: String = request.path().chars().take(200).collect();
-    refuse(&request, &Failure::new(Kind::NotFound, format!("there is nothing at {} {path}", request.method())))
+    refuse(
+        &request,
+        &Failure::new(
+            Kind::NotFound,
+            format!("there is nothing at {} {path}", request.method()),
+        ),
+    )
 }
 
 /// The path exists, the method does not.

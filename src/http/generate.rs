@@ -1,59 +1,104 @@
-//! The three doors to a model: parse, call the relay, render. No more.
+//! The doors to a model: parse, call the relay, render. No more.
 
-use actix_web::http::StatusCode;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 
 use super::{Doors, body, error, identity, sse};
 use crate::protocol::Protocol;
-use crate::relay::{Answer, Call, Client};
+use crate::protocol::failure::{Failure, Kind};
+use crate::relay::{self, Answer, Call, Client};
 
 pub async fn chat(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
-    generate(Protocol::Chat, request, payload, doors).await
+    let relay = doors.relay.clone();
+    serve(Protocol::Chat, request, payload, doors, async move |call| {
+        relay.generate(call).await
+    })
+    .await
 }
 
 pub async fn responses(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
-    generate(Protocol::Responses, request, payload, doors).await
+    let relay = doors.relay.clone();
+    serve(Protocol::Responses, request, payload, doors, async move |call| {
+        relay.generate(call).await
+    })
+    .await
 }
 
 pub async fn messages(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
-    generate(Protocol::Messages, request, payload, doors).await
+    let relay = doors.relay.clone();
+    serve(Protocol::Messages, request, payload, doors, async move |call| {
+        relay.generate(call).await
+    })
+    .await
 }
 
-async fn generate(
+pub async fn compact(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
+    let relay = doors.relay.clone();
+    serve(Protocol::Responses, request, payload, doors, async move |call| {
+        relay.compact(call).await
+    })
+    .await
+}
+
+pub async fn embeddings(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
+    let relay = doors.relay.clone();
+    serve(Protocol::Chat, request, payload, doors, async move |call| {
+        relay.embed(call).await
+    })
+    .await
+}
+
+/// Text completions are older than chat; nothing upstream serves them.
+pub async fn legacy_completions(request: HttpRequest) -> HttpResponse {
+    let sentence = "text completions are not served; use /chat/completions";
+    error::refuse(
+        &request,
+        &Failure::new(Kind::NotFound, sentence).with_code("unsupported_endpoint"),
+    )
+}
+
+/// Nothing is stored upstream, so no response can be asked for by its id.
+pub async fn no_stored_response(request: HttpRequest) -> HttpResponse {
+    let id: String = request
+        .match_info()
+        .get("id")
+        .unwrap_or_default()
+        .chars()
+        .take(200)
+        .collect();
+    let failure = Failure::new(Kind::NotFound, format!("Response with id '{id}' not found."));
+    error::response(&request, Protocol::Responses, &failure.with_code("response_not_found"))
+}
+
+async fn serve(
     client: Protocol,
     request: HttpRequest,
     payload: web::Payload,
     doors: web::Data<Doors>,
+    ask: impl AsyncFnOnce(Call) -> Result<Answer, relay::Error>,
 ) -> HttpResponse {
-    let sent = match body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await {
-        Ok(sent) => sent,
-        Err(failure) => return error::response(&request, client, &failure),
+    let answered = async {
+        let sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
+        ask(Call {
+            client: client_of(&request, client),
+            body: sent.object,
+            bytes: sent.bytes,
+        })
+        .await
     };
-    let call = Call {
-        client: client_of(&request, client),
-        body: sent.object,
-        bytes: sent.bytes,
-    };
-    match doors.relay.generate(call).await {
-        Ok(Answer::Whole { headers, body }) => {
-            head(HttpResponse::Ok(), &headers).content_type("application/json").body(body)
-        }
-        Ok(Answer::Stream { headers, flow }) => {
-            let pieces = stream::unfold(flow, move |mut flow| async move {
-                let piece = flow.next().await?;
-                Some((Ok::<_, std::convert::Infallible>(sse::encode(client, &piece)), flow))
-            });
-            head(HttpResponse::Ok(), &headers)
-                .content_type("text/event-stream; charset=utf-8")
-                .insert_header((header::CACHE_CONTROL, "no-cache"))
-                .insert_header(("x-accel-buffering", "no"))
-                .streaming(Box::pin(pieces))
-        }
+    // A bug of ours is this request's misfortune and no other's.
+    let answered = AssertUnwindSafe(answered).catch_unwind().await.unwrap_or_else(|_| {
+        Err(Failure::new(Kind::Internal, "the proxy failed on this request; its log says where").into())
+    });
+    match answered {
+        Ok(answer) => render(client, answer),
         Err(refused) => {
             let mut response = error::response(&request, client, &refused.failure);
-            for (name, value) in header_pairs(&refused.headers) {
+            for (name, value) in pairs(&refused.headers) {
                 if !response.headers().contains_key(&name) {
                     response.headers_mut().insert(name, value);
                 }
@@ -63,10 +108,49 @@ async fn generate(
     }
 }
 
+fn render(client: Protocol, answer: Answer) -> HttpResponse {
+    match answer {
+        Answer::Whole { headers, body } => head(&headers).content_type("application/json").body(body),
+        Answer::Stream { headers, flow } => {
+            let pieces = stream::unfold(flow, move |mut flow| async move {
+                let piece = flow.next().await?;
+                Some((Ok::<_, Infallible>(sse::encode(client, &piece)), flow))
+            });
+            head(&headers)
+                .content_type("text/event-stream; charset=utf-8")
+                .insert_header((header::CACHE_CONTROL, "no-cache"))
+                .insert_header(("x-accel-buffering", "no"))
+                .streaming(Box::pin(pieces))
+        }
+    }
+}
+
+fn head(headers: &[(String, String)]) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    for pair in pairs(headers) {
+        response.insert_header(pair);
+    }
+    response
+}
+
+fn pairs(headers: &[(String, String)]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    headers.iter().filter_map(|(name, value)| {
+        Some((
+            HeaderName::from_bytes(name.as_bytes()).ok()?,
+            HeaderValue::from_str(value).ok()?,
+        ))
+    })
+}
+
 /// What the request's headers say of its client.
 pub fn client_of(request: &HttpRequest, protocol: Protocol) -> Client {
     let headers = request.headers();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     let session = ["x-session-id", "session-id", "session_id", "conversation_id"];
     Client {
         protocol,
@@ -81,20 +165,13 @@ pub fn client_of(request: &HttpRequest, protocol: Protocol) -> Client {
 
 /// The tokens of every `anthropic-beta` header.
 fn betas(headers: &HeaderMap) -> Vec<String> {
-    let lists = headers.get_all("anthropic-beta").filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|beta| !beta.is_empty()).map(str::to_owned).collect()
-}
-
-fn head(mut response: HttpResponseBuilder, headers: &[(String, String)]) -> HttpResponseBuilder {
-    response.status(StatusCode::OK);
-    for pair in header_pairs(headers) {
-        response.insert_header(pair);
-    }
-    response
-}
-
-fn header_pairs(headers: &[(String, String)]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    headers.iter().filter_map(|(name, value)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
-    })
+    let lists = headers
+        .get_all("anthropic-beta")
+        .filter_map(|value| value.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .filter(|beta| !beta.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

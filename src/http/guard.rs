@@ -47,26 +47,39 @@ pub async fn check(
 /// The Origin to answer, if there is one; or why the request is refused.
 fn judge(headers: &HeaderMap, settings: &Settings) -> Result<Option<HeaderValue>, Failure> {
     let forbidden = |code: &str, sentence: &str| Err(Failure::new(Kind::Forbidden, sentence).with_code(code));
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let listed = |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
     let host_matters = settings.loopback || !settings.allowed_hosts.is_empty();
     let host_listed = listed(&settings.allowed_hosts, host) || listed(&settings.allowed_hosts, without_port(host));
     if host_matters && !host_listed && !is_loopback(without_port(host)) {
         return forbidden("host_not_allowed", "this Host is not allowed; see server.allowed_hosts");
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(None);
+    };
     let name = origin.to_str().unwrap_or_default();
-    let own = name.split_once("://").is_some_and(|(_, host)| is_loopback(without_port(host)));
+    let own = name
+        .split_once("://")
+        .is_some_and(|(_, host)| is_loopback(without_port(host)));
     if own || listed(&settings.allowed_origins, name) || is_same_site(name, host, settings) {
         Ok(Some(origin.clone()))
     } else {
-        forbidden("origin_not_allowed", "this Origin is not allowed; see server.allowed_origins")
+        forbidden(
+            "origin_not_allowed",
+            "this Origin is not allowed; see server.allowed_origins",
+        )
     }
 }
 
 /// Whether a page we served ourselves is calling: its origin is the host it calls.
 fn is_same_site(origin: &str, host: &str, settings: &Settings) -> bool {
-    !settings.loopback && origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
+    !settings.loopback
+        && origin
+            .split_once("://")
+            .is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
 }
 
 /// The host without its port; an IPv6 address keeps its brackets.
@@ -105,11 +118,20 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
-        judge(&headers, settings).map(|origin| origin.is_some()).map_err(|failure| failure.code.unwrap())
+        judge(&headers, settings)
+            .map(|origin| origin.is_some())
+            .map_err(|failure| failure.code.unwrap())
     }
 
     fn loopback() -> Settings {
-        Settings { loopback: true, ..Settings::default() }
+        Settings::default()
+    }
+
+    fn elsewhere() -> Settings {
+        Settings {
+            loopback: false,
+            ..Settings::default()
+        }
     }
 
     #[test]
@@ -117,28 +139,53 @@ mod tests {
         for host in ["localhost:4399", "127.0.0.1", "[::1]:4399", "LOCALHOST"] {
             assert_eq!(verdict(host, None, &loopback()), Ok(false), "{host}");
         }
-        for host in ["evil.example:4399", "", "127.0.0.1.evil.example", "localhost.evil.example"] {
-            assert_eq!(verdict(host, None, &loopback()), Err("host_not_allowed".into()), "{host}");
+        for host in [
+            "evil.example:4399",
+            "",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+        ] {
+            assert_eq!(
+                verdict(host, None, &loopback()),
+                Err("host_not_allowed".into()),
+                "{host}"
+            );
         }
-        let listed = Settings { allowed_hosts: vec!["my.box".into()], ..loopback() };
+        let listed = Settings {
+            allowed_hosts: vec!["my.box".into()],
+            ..loopback()
+        };
         assert_eq!(verdict("my.box:80", None, &listed), Ok(false));
     }
 
     #[test]
     fn elsewhere_hosts_count_only_where_they_are_listed() {
-        assert_eq!(verdict("any.example", None, &Settings::default()), Ok(false));
-        let listed = Settings { allowed_hosts: vec!["my.box".into()], ..Settings::default() };
+        assert_eq!(verdict("any.example", None, &elsewhere()), Ok(false));
+        let listed = Settings {
+            allowed_hosts: vec!["my.box".into()],
+            ..elsewhere()
+        };
         assert_eq!(verdict("any.example", None, &listed), Err("host_not_allowed".into()));
     }
 
     #[test]
     fn k149_a_foreign_origin_is_refused() {
         for origin in ["https://evil.example", "null", "http://localhost.evil.example"] {
-            assert_eq!(verdict("localhost", Some(origin), &loopback()), Err("origin_not_allowed".into()), "{origin}");
+            assert_eq!(
+                verdict("localhost", Some(origin), &loopback()),
+                Err("origin_not_allowed".into()),
+                "{origin}"
+            );
         }
-        assert_eq!(verdict("localhost", Some("http://localhost:3000"), &loopback()), Ok(true));
-        let listed = Settings { allowed_origins: vec!["https://ui.example".into()], ..loopback() };
+        assert_eq!(
+            verdict("localhost", Some("http://localhost:3000"), &loopback()),
+            Ok(true)
+        );
+        let listed = Settings {
+            allowed_origins: vec!["https://ui.example".into()],
+            ..loopback()
+        };
         assert_eq!(verdict("localhost", Some("https://ui.example"), &listed), Ok(true));
-        assert_eq!(verdict("box:4399", Some("http://box:4399"), &Settings::default()), Ok(true));
+        assert_eq!(verdict("box:4399", Some("http://box:4399"), &elsewhere()), Ok(true));
     }
 }

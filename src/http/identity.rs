@@ -53,7 +53,9 @@ mod tests {
     #[test]
     fn an_id_has_its_form() {
         let (one, two) = (new_id(u128::MAX), new_id(u128::MAX - 1));
-        assert!(one.len() == 28 && one.starts_with("req_") && one[4..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(
+            one.len() == 28 && one.starts_with("req_") && one[4..].bytes().all(|byte| byte.is_ascii_alphanumeric())
+        );
         assert_ne!(one, two);
     }
 }

@@ -1,5 +1,143 @@
 //! The doors: actix-web lives here. No upstream, no translation.
+//!
+//! Each handler parses, calls the relay or asks an actor, and renders. The paths are spelled in [`routes`] and nowhere
+//! else; each exists bare and behind `/v1`. Around all of them, from the outside in: the request's [`identity`], the
+//! path made plain, browser safety ([`guard`]), the client's key ([`caller`]).
 
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, FromRequest, Handler, HttpRequest, Resource, Responder};
+
+use crate::relay::Relay;
+
+pub mod admin;
+pub mod body;
+pub mod caller;
+pub mod dashboard;
+pub mod error;
+pub mod generate;
+pub mod guard;
+pub mod identity;
+pub mod measure;
+pub mod models;
 mod settings;
+pub mod sse;
+pub mod status;
+pub mod usage;
+pub mod websocket;
 
 pub use settings::Settings;
+
+/// What every handler is handed: the relay of its own thread, and the settings all threads share.
+#[derive(Clone)]
+pub struct Doors {
+    pub relay: Relay,
+    pub settings: Arc<Settings>,
+}
+
+/// One worker's application.
+pub fn app(
+    doors: Doors,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    // The last to be wrapped is the first to see a request.
+    App::new()
+        .app_data(web::Data::new(doors))
+        .configure(routes)
+        .default_service(web::to(error::not_found))
+        .wrap(from_fn(caller::check))
+        .wrap(from_fn(guard::check))
+        .wrap(NormalizePath::trim())
+        .wrap(from_fn(identity::stamp))
+}
+
+/// Every path there is.
+pub fn routes(config: &mut ServiceConfig) {
+    for base in ["", "/v1"] {
+        let at = |path: &str| format!("{base}{path}");
+        config
+            .service(door(&at("/chat/completions"), Method::POST, generate::chat))
+            .service(door(&at("/completions"), Method::POST, generate::legacy_completions))
+            .service(websocket::or(&at("/responses"), generate::responses))
+            .service(door(&at("/responses/compact"), Method::POST, generate::compact))
+            .service(door(&at("/responses/input_tokens"), Method::POST, measure::responses))
+            .service(door(
+                &at("/responses/{id}/cancel"),
+                Method::POST,
+                generate::no_stored_response,
+            ))
+            .service(door(
+                &at("/responses/{id}/input_items"),
+                Method::GET,
+                generate::no_stored_response,
+            ))
+            .service(
+                web::resource(at("/responses/{id}"))
+                    .route(web::get().to(generate::no_stored_response))
+                    .route(web::delete().to(generate::no_stored_response))
+                    .default_service(refusing("GET, DELETE")),
+            )
+            .service(door(&at("/messages"), Method::POST, generate::messages))
+            .service(door(&at("/messages/count_tokens"), Method::POST, measure::messages))
+            .service(door(&at("/embeddings"), Method::POST, generate::embeddings))
+            .service(page(&at("/models"), models::list))
+            .service(page(&at("/models/{id:.*}"), models::one))
+            .service(page(&at("/usage"), usage::usage))
+            .service(page(&at("/token"), usage::token))
+            .service(page(&at("/livez"), status::alive))
+            .service(page(&at("/healthz"), status::alive))
+            .service(page(&at("/health"), status::alive))
+            .service(page(&at("/readyz"), status::ready))
+            .service(page(&at("/version"), status::version))
+            .service(door(&at("/api/event_logging/batch"), Method::POST, status::swallow))
+            .service(door(&at("/api/event_logging/v2/batch"), Method::POST, status::swallow));
+    }
+    config
+        .service(page("/", dashboard::root))
+        .service(page("/v1", dashboard::root));
+    config.configure(dashboard::routes).configure(admin::routes);
+}
+
+/// A resource that answers one method and names it to whoever tries another.
+fn door<F, Args>(path: &str, method: Method, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let allow = method.to_string();
+    web::resource(path)
+        .route(web::method(method).to(handler))
+        .default_service(refusing(&allow))
+}
+
+/// A resource that answers GET and HEAD.
+fn page<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(refusing("GET, HEAD"))
+}
+
+/// The answer to every other method.
+fn refusing(allow: &str) -> actix_web::Route {
+    let allow = allow.to_owned();
+    web::to(move |request: HttpRequest| error::method_not_allowed(request, allow.clone()))
+}

@@ -204,11 +204,10 @@ impl Model {
 }
 
 impl Endpoints {
-    /// No list at all means the one endpoint that every model of its kind has.
-    fn read(list: &Value, kind: Kind) -> Self {
+    /// The endpoints of these names, in any of their spellings; unknown names are passed over.
+    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut found = Self::default();
-        let named = list.as_array().map(Vec::as_slice).unwrap_or_default();
-        for name in named.iter().filter_map(Value::as_str) {
+        for name in names {
             let name = name.trim().to_ascii_lowercase();
             let path = name.trim_start_matches("https:").trim_end_matches('/');
             match path.strip_prefix("/v1").unwrap_or(path) {
@@ -220,6 +219,13 @@ impl Endpoints {
                 _ => {}
             }
         }
+        found
+    }
+
+    /// No list at all means the one endpoint that every model of its kind has.
+    fn read(list: &Value, kind: Kind) -> Self {
+        let named = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut found = Self::named(named.iter().filter_map(Value::as_str));
         if named.is_empty() {
             match kind {
                 Kind::Embeddings => found.embeddings = true,

@@ -136,6 +136,11 @@ impl Failure {
         self
     }
 
+    /// Whether the same request fails again until somebody changes something: a quota that is used up, not a window.
+    pub fn is_lasting(&self) -> bool {
+        self.kind == Kind::Payment
+    }
+
     /// The HTTP status for a client of this protocol.
     pub fn status(&self, client: Protocol) -> u16 {
         match (self.kind, client) {

@@ -3,80 +3,125 @@
 
 use std::sync::Arc;
 
-use super::{Call, Client, Error, Relay};
+use super::{Call, Client, Error, Relay, Settings, web_search};
 use crate::actors::approval::{Ask, Verdict};
-use crate::actors::rate_limiter::{Acquire, Permit};
+use crate::actors::catalog::GetCatalog;
+use crate::actors::memory::Recall;
+use crate::actors::rate_limiter::Permit;
 use crate::protocol::Protocol;
 use crate::protocol::catalog::{Catalog, Model};
 use crate::protocol::failure::{Failure, Kind};
 use crate::routing::names::{Names, Resolved};
+use crate::routing::{self, Needs};
 use crate::translate::tally::Tally;
-use crate::translate::{Object, estimate};
+use crate::translate::{Memory, Object, estimate, history};
 
 /// The model a request means, under the name its client gave it.
 pub(super) struct Target {
     pub asked: String,
     pub resolved: Resolved,
+    /// The request is served elsewhere than its client asked, and so by one way only.
+    pub only: Option<Protocol>,
 }
 
 impl Target {
+    /// The ways to the model that this request may take, best first; never empty.
+    pub fn ways(&self, client: Protocol, needs: &Needs) -> Result<Vec<Protocol>, Failure> {
+        match self.only {
+            Some(way) if self.model().speaks(way) => Ok(vec![way]),
+            Some(_) => Err(routing::unsupported("web_search", self.model())),
+            None => routing::ways(client, self.model(), needs),
+        }
+    }
+
     pub fn model(&self) -> &Arc<Model> {
         &self.resolved.model
     }
 }
 
 impl Relay {
-    pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
-        let current = self.actors.catalog().await?;
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
+        let current = self.actors.ask(&self.actors.catalog, GetCatalog).await?;
         current.map_err(|why| Failure::new(Kind::Unavailable, format!("no model list yet: {why}")).into())
     }
 
     /// Explains the name in the request.
     pub(super) async fn resolve(&self, client: &Client, body: &Object) -> Result<Target, Error> {
         let catalog = self.catalog().await?;
-        let asked = body.get("model").and_then(|model| model.as_str()).unwrap_or_default().to_owned();
-        let wanted = match &self.settings.warmup_model {
-            Some(small) if is_warmup(client, body) => small,
+        let asked = body
+            .get("model")
+            .and_then(|model| model.as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let Settings {
+            warmup_model,
+            web_search,
+            ..
+        } = &*self.settings;
+        let searcher = web_search
+            .as_ref()
+            .filter(|_| web_search::is_all(client.protocol, body));
+        let wanted = match (searcher, warmup_model) {
+            (Some(search), _) => &search.model,
+            (None, Some(small)) if is_warmup(client, body) => small,
             _ => &asked,
         };
         let long_context = client.betas.iter().any(|beta| beta.starts_with("context-1m-"));
-        let names = Names { catalog: &catalog, aliases: &self.settings.aliases, fallback: self.settings.fallback };
+        let names = Names {
+            catalog: &catalog,
+            aliases: &self.settings.aliases,
+            fallback: self.settings.fallback,
+        };
         let resolved = names.resolve(wanted, long_context)?;
         if resolved.fell_back {
             log::warn!("there is no model {asked}; using {}", resolved.model.id);
         }
-        Ok(Target { asked, resolved })
+        let only = searcher.map(|_| Protocol::Responses);
+        Ok(Target { asked, resolved, only })
     }
 
     /// Waits for the verdict, then for the permit.
     pub(super) async fn admit(&self, call: &Call, target: &Target) -> Result<Permit, Error> {
-        if self.actors.approval_is_on() {
+        if self.settings.manual_approval {
             let ask = Ask {
                 model: target.model().id.clone(),
                 client: call.client.agent.clone(),
                 bytes: call.bytes,
-                estimated_tokens: self.estimate(call.client.protocol, &call.body, target.model()).await,
+                estimated_tokens: self
+                    .estimate(call.client.protocol, &call.body, Some(target.model()))
+                    .await,
             };
-            match self.actors.approve(ask).await? {
-                Verdict::Approved => {}
-                Verdict::Denied { .. } => return Err(Failure::new(Kind::Denied, "the request was denied").into()),
-                refused @ Verdict::Expired { .. } => {
-                    return Err(Failure::new(Kind::Denied, refused.to_string()).into());
-                }
+            let verdict = self.actors.approve(ask).await?;
+            if verdict != Verdict::Approved {
+                return Err(Failure::new(Kind::Denied, verdict.to_string()).into());
             }
         }
-        let acquired = self.actors.acquire(Acquire).await?;
+        let acquired = self.actors.acquire().await?;
         acquired.map_err(|refused| {
             let failure = Failure::new(Kind::RateLimited, refused.to_string());
-            Failure { retry_after: Some(refused.retry_after_secs().to_string()), ..failure }.into()
+            Failure {
+                retry_after: Some(refused.retry_after_secs().to_string()),
+                ..failure
+            }
+            .into()
         })
     }
 
+    /// What earlier calls taught about this model, and the reasoning its client may have lost.
+    pub(super) async fn recall(&self, call: &Call, target: &Target) -> Result<Memory, Error> {
+        let call_ids = history::call_ids(call.client.protocol, &call.body);
+        let recall = Recall {
+            model: target.model().id.clone(),
+            call_ids,
+        };
+        Ok(self.actors.ask(&self.actors.memory, recall).await?)
+    }
+
     /// The prompt's size in tokens, counted beside the worker.
-    pub(super) async fn estimate(&self, client: Protocol, body: &Object, model: &Arc<Model>) -> u64 {
-        let (tally, model) = (Tally::of(client, body), model.clone());
+    pub(super) async fn estimate(&self, client: Protocol, body: &Object, model: Option<&Arc<Model>>) -> u64 {
+        let (tally, model) = (Tally::of(client, body), model.cloned());
         let multipliers = self.settings.multipliers.clone();
-        let counted = actix_rt::task::spawn_blocking(move || estimate::tokens(&tally, Some(&model), &multipliers));
+        let counted = actix_rt::task::spawn_blocking(move || estimate::tokens(&tally, model.as_deref(), &multipliers));
         counted.await.unwrap_or(0)
     }
 }
@@ -84,10 +129,15 @@ impl Relay {
 /// Claude Code's call that only warms the connection up.
 fn is_warmup(client: &Client, body: &Object) -> bool {
     let last = body.get("messages").and_then(|messages| messages.as_array()?.last());
-    let says_warmup = last.and_then(|last| last["content"].as_array()?.last()).is_some_and(|block| {
-        let text = block["text"].as_str().unwrap_or_default();
-        text.trim().eq_ignore_ascii_case("warmup") && !block["cache_control"].is_null()
-    });
-    let has_tools = body.get("tools").and_then(|tools| tools.as_array()).is_some_and(|tools| !tools.is_empty());
+    let says_warmup = last
+        .and_then(|last| last["content"].as_array()?.last())
+        .is_some_and(|block| {
+            let text = block["text"].as_str().unwrap_or_default();
+            text.trim().eq_ignore_ascii_case("warmup") && !block["cache_control"].is_null()
+        });
+    let has_tools = body
+        .get("tools")
+        .and_then(|tools| tools.as_array())
+        .is_some_and(|tools| !tools.is_empty());
     client.protocol == Protocol::Messages && !client.betas.is_empty() && !has_tools && says_warmup
 }

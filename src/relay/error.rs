@@ -11,13 +11,20 @@ pub struct Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self { failure, headers: Vec::new() }
+        Self {
+            failure,
+            headers: Vec::new(),
+        }
     }
 }
 
 impl From<crate::actors::Stopped> for Error {
     fn from(_: crate::actors::Stopped) -> Self {
-        Failure::new(Kind::Unavailable, "the proxy is shutting down or has lost one of its parts; restart it").into()
+        Failure::new(
+            Kind::Unavailable,
+            "the proxy is shutting down or has lost one of its parts; restart it",
+        )
+        .into()
     }
 }
 
@@ -35,8 +42,13 @@ pub(super) fn of_upstream(error: &upstream::Error) -> Failure {
 
 /// The headers of upstream's that go on to the client.
 pub(super) fn passed_on(headers: &[(String, String)]) -> Vec<(String, String)> {
-    const NAMES: [&str; 5] =
-        ["retry-after", "retry-after-ms", "x-should-retry", "x-github-request-id", "x-copilot-service-request-id"];
+    const NAMES: [&str; 5] = [
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "x-github-request-id",
+        "x-copilot-service-request-id",
+    ];
     const PREFIXES: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "x-quota-snapshot-"];
     let passes = |name: &str| NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     let mut passed: Vec<(String, String)> = headers.iter().filter(|(name, _)| passes(name)).cloned().collect();
@@ -53,7 +65,14 @@ mod tests {
     #[test]
     fn only_headers_with_a_use_pass() {
         let header = |name: &str| (name.to_owned(), "1".to_owned());
-        let names = ["retry-after", "set-cookie", "x-ratelimit-exceeded", "server", "x-request-id", "content-length"];
+        let names = [
+            "retry-after",
+            "set-cookie",
+            "x-ratelimit-exceeded",
+            "server",
+            "x-request-id",
+            "content-length",
+        ];
         let passed = passed_on(&names.map(header));
         let names: Vec<&str> = passed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["retry-after", "x-ratelimit-exceeded", "x-upstream-request-id"]);

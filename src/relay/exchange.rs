@@ -27,36 +27,53 @@ impl Relay {
     /// Sends a call with the seat's credential. Any answer but a success is an error here, read once into a failure.
     pub(super) async fn send(&self, call: &Call) -> Result<Answer, Error> {
         let credential = self.credential().await?;
-        let refusal = match self.attempt(&credential, call).await {
+        let refusal = match self.send_once(&credential, call).await {
             Ok(answer) => return Ok(answer),
             Err(refusal) if refusal.credential => refusal,
             Err(refusal) => return Err(refusal.error),
         };
-        log::info!("credential refused, asking for a fresh one: {}", refusal.error.failure.message);
+        log::info!(
+            "credential refused, asking for a fresh one: {}",
+            refusal.error.failure.message
+        );
         let why = refusal.error.failure.message.clone();
-        self.actors.invalidate(Invalidate { generation: credential.generation, why }).await?;
+        let invalidate = Invalidate {
+            generation: credential.generation,
+            why,
+        };
+        self.actors.ask(&self.actors.token, invalidate).await?;
         match self.credential().await {
             Ok(fresh) if fresh.generation != credential.generation => {
-                self.attempt(&fresh, call).await.map_err(|refusal| refusal.error)
+                self.send_once(&fresh, call).await.map_err(|refusal| refusal.error)
             }
             _ => Err(refusal.error),
         }
     }
 
     async fn credential(&self) -> Result<Arc<Credential>, Error> {
-        let asked = self.actors.credential(GetCredential).await?;
+        let asked = self.actors.ask(&self.actors.token, GetCredential).await?;
         asked.map_err(|error| {
-            let kind = if error.is_permanent() { Kind::UpstreamAuth } else { Kind::Unavailable };
+            let kind = if error.is_permanent() {
+                Kind::UpstreamAuth
+            } else {
+                Kind::Unavailable
+            };
             Failure::new(kind, error.to_string()).into()
         })
     }
 
-    async fn attempt(&self, credential: &Credential, call: &Call) -> Result<Answer, Refusal> {
-        let access = Access { token: credential.token.clone(), base_url: credential.base_url.clone() };
+    async fn send_once(&self, credential: &Credential, call: &Call) -> Result<Answer, Refusal> {
+        let access = Access {
+            token: credential.token.clone(),
+            base_url: credential.base_url.clone(),
+        };
         match self.copilot.send(&access, call).await {
             Ok(answer) if answer.is_success() => Ok(answer),
             Ok(answer) => Err(read_refusal(answer).await),
-            Err(error) => Err(Refusal { error: of_upstream(&error).into(), credential: false }),
+            Err(error) => Err(Refusal {
+                error: of_upstream(&error).into(),
+                credential: false,
+            }),
         }
     }
 }
@@ -69,7 +86,13 @@ async fn read_refusal(answer: Answer) -> Refusal {
     };
     let failure = upstream_failure::read(status, &headers, &body);
     let credential = is_about_credential(status, &headers, &failure.message, failure.code.as_deref());
-    Refusal { error: Error { failure, headers: passed_on(&headers) }, credential }
+    Refusal {
+        error: Error {
+            failure,
+            headers: passed_on(&headers),
+        },
+        credential,
+    }
 }
 
 /// Whether a fresh credential may help: a refused token, a bare 403, or a host that is not this token's.
@@ -99,7 +122,11 @@ mod tests {
         assert!(!about(401, "input item ID does not belong to this connection", None));
         assert!(about(403, "Forbidden", None));
         assert!(about(403, "x", Some("token_expired")));
-        assert!(!about(403, "access to this endpoint is forbidden, please review our Terms of Service", None));
+        assert!(!about(
+            403,
+            "access to this endpoint is forbidden, please review our Terms of Service",
+            None
+        ));
         assert!(about(421, "Misdirected Request", None));
         assert!(!about(429, "token expired", None));
         let wait = [("retry-after".to_owned(), "5".to_owned())];

@@ -1,26 +1,131 @@
 //! What one request was and how it went, written down when it is over, however it ends. Never a word of the prompt.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::Call;
 use crate::actors::Actors;
+use crate::actors::approval::harmless;
+use crate::actors::memory::Keep;
 use crate::actors::rate_limiter::Permit;
 use crate::actors::recorder::{Exchange, Record};
+use crate::protocol::Protocol;
+use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::translate::Heard;
+
+/// The status written down where the client left before its answer was complete.
+const CLIENT_LEFT: u16 = 499;
 
 /// The open page of one request. Dropping it hands the exchange to the recorder and the permit back.
 pub struct Journal {
     actors: Actors,
+    client: Protocol,
     exchange: Exchange,
-    heard: Heard,
     started: Instant,
-    ended: bool,
     /// Held until the answer is complete, or its client is gone.
-    _permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl Journal {
-    pub(super) fn open(actors: Actors, exchange: Exchange, permit: Permit, started: Instant) -> Self {
-        Self { actors, exchange, heard: Heard::default(), started, ended: false, _permit: permit }
+    pub(super) fn open(actors: Actors, call: &Call) -> Self {
+        let asked = call
+            .body
+            .get("model")
+            .and_then(|model| model.as_str())
+            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let exchange = Exchange {
+            id: call.client.request_id.clone(),
+            started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+            client: harmless(&call.client.agent),
+            model_asked: harmless(asked),
+            ..Exchange::default()
+        };
+        Self {
+            actors,
+            client: call.client.protocol,
+            exchange,
+            started: Instant::now(),
+            permit: None,
+        }
+    }
+
+    pub(super) fn aimed_at(&mut self, model: &Model) {
+        self.exchange.model_run = model.id.clone();
+        self.exchange.route = self.client.name().to_owned();
+        self.record();
+    }
+
+    pub(super) fn admitted(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    pub(super) fn sent_by(&mut self, way: Protocol) {
+        let route = format!("{} → {}", self.client.name(), way.name());
+        if self.exchange.route != route {
+            self.exchange.route = route;
+            self.record();
+        }
+    }
+
+    pub(super) fn healed(&mut self, rule: &str) {
+        self.exchange.healed.push(rule.to_owned());
+    }
+
+    /// A piece of the answer goes to the client.
+    pub(super) fn sent(&mut self) {
+        if self.exchange.first_byte_ms.is_none() {
+            self.exchange.first_byte_ms = Some(self.elapsed_ms());
+        }
+    }
+
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        self.exchange.status = Some(failure.status(self.client));
+        self.exchange.error = Some(failure.message.clone());
+    }
+
+    /// The answer is complete; after a failure, as far as it came.
+    pub(super) fn ended(&mut self, heard: &Heard) {
+        self.exchange.status.get_or_insert(200);
+        self.exchange.tokens_in = heard.usage.input;
+        self.exchange.tokens_cached = heard.usage.cached;
+        self.exchange.tokens_out = heard.usage.output;
+        self.exchange.nano_aiu = heard.nano_aiu;
+        if !heard.kept.is_empty() {
+            self.actors.memory.do_send(Keep(heard.kept.clone()));
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn record(&self) {
+        self.actors.recorder.do_send(Record(self.exchange.clone()));
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let status = *self.exchange.status.get_or_insert(CLIENT_LEFT);
+        let duration = self.elapsed_ms();
+        self.exchange.duration_ms = Some(duration);
+        let Exchange {
+            id,
+            route,
+            model_asked,
+            model_run,
+            tokens_in,
+            tokens_out,
+            error,
+            ..
+        } = &self.exchange;
+        log::info!(
+            id = id.as_str(), status, duration_ms = duration, route = route.as_str(),
+            model = model_run.as_str(), tokens_in = *tokens_in, tokens_out = *tokens_out;
+            "{status} {route} {model_asked} in {duration} ms{}",
+            error.as_ref().map_or(String::new(), |why| format!(": {why}"))
+        );
+        self.record();
     }
 }

@@ -1,5 +1,113 @@
 //! The journey of one request, start to finish. No actix-web types.
+//!
+//! ```text
+//! call → validate → name → verdict, permit → ways → translate → credential, send, heal → answer, translated back
+//! ```
+//!
+//! [`Relay::generate`] is that line, on one screen. Each step is a file beside this one, or a function of a floor below.
 
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use crate::actors::Actors;
+use crate::protocol::Protocol;
+use crate::routing::Needs;
+use crate::translate::{self, Object};
+use crate::upstream::copilot::Copilot;
+
+mod admission;
+mod answer;
+mod attempt;
+pub mod compaction;
+pub mod counting;
+pub mod embeddings;
+mod error;
+mod exchange;
+mod journal;
 mod settings;
+pub mod stream;
+mod web_search;
 
+pub use answer::Answer;
+pub use error::Error;
 pub use settings::{OverflowAsStream, Settings, WebSearch};
+
+use attempt::Opened;
+use journal::Journal;
+
+/// One thread's way to Copilot.
+#[derive(Clone)]
+pub struct Relay {
+    copilot: Copilot,
+    actors: Actors,
+    settings: Rc<Settings>,
+    /// Turns true when the server must cut its streams to shut down in time.
+    closing: watch::Receiver<bool>,
+}
+
+/// A client's request, as its door hands it over.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub client: Client,
+    pub body: Object,
+    /// The body's size as it came.
+    pub bytes: usize,
+}
+
+/// What a request's headers say of its client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub protocol: Protocol,
+    pub request_id: String,
+    /// Its User-Agent.
+    pub agent: String,
+    /// Codex names itself here.
+    pub originator: Option<String>,
+    /// `anthropic-beta` tokens.
+    pub betas: Vec<String>,
+    /// Its name for the conversation.
+    pub session: Option<String>,
+    /// It claims a person's turn by `x-initiator: user`.
+    pub says_user: bool,
+}
+
+impl Relay {
+    pub fn new(copilot: Copilot, actors: Actors, settings: Settings, closing: watch::Receiver<bool>) -> Self {
+        let settings = Rc::new(settings);
+        Self {
+            copilot,
+            actors,
+            settings,
+            closing,
+        }
+    }
+
+    pub fn actors(&self) -> &Actors {
+        &self.actors
+    }
+
+    /// Serves one request to a model.
+    pub async fn generate(&self, call: Call) -> Result<Answer, Error> {
+        if translate::compaction::is_asked(call.client.protocol, &call.body) {
+            return self.compact_in_stream(call).await;
+        }
+        let mut journal = Journal::open(self.actors.clone(), &call);
+        match self.travel(&call, &mut journal).await {
+            Ok(opened) => self.deliver(&call, opened, journal).await,
+            Err(refused) => self.refuse(&call, refused, journal),
+        }
+    }
+
+    /// From the client to the first sign of an answer.
+    async fn travel(&self, call: &Call, journal: &mut Journal) -> Result<Opened, Error> {
+        translate::validate::body(call.client.protocol, &call.body)?;
+        let target = self.resolve(&call.client, &call.body).await?;
+        journal.aimed_at(target.model());
+        // A model that no protocol of ours reaches is refused before a person is asked.
+        target.ways(call.client.protocol, &Needs::default())?;
+        journal.admitted(self.admit(call, &target).await?);
+        let memory = self.recall(call, &target).await?;
+        self.attempt(call, &target, memory, journal).await
+    }
+}

@@ -9,7 +9,10 @@ use crate::translate::estimate::Multipliers;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Nothing is sent for this long: a sign of life is.
     pub heartbeat: Duration,
+    /// A person decides on each request.
+    pub manual_approval: bool,
     pub max_answer_bytes: usize,
     pub aliases: BTreeMap<String, String>,
     pub fallback: Fallback,
@@ -52,6 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_secs(5),
+            manual_approval: false,
             max_answer_bytes: 64 << 20,
             aliases: BTreeMap::new(),
             fallback: Fallback::default(),

@@ -3,13 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::journal::Journal;
+use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::sse::{Decoder, Frame};
-use crate::translate::Translator;
+use crate::translate::{Heard, Translator, fold};
 use crate::upstream;
 
 /// How long a finished upstream stream may take to close, so that its connection can be used again.
@@ -20,58 +23,81 @@ const LINGER: Duration = Duration::from_secs(1);
 pub enum Piece {
     Frames(Vec<Frame>),
     /// Nothing has been sent for a while. `begun` says whether a frame has ever been.
-    Heartbeat { begun: bool },
+    Heartbeat {
+        begun: bool,
+    },
 }
 
 /// One streamed answer on its way to the client. Dropping it drops the upstream call and the permit with it.
 pub struct Flow {
-    upstream: Option<upstream::copilot::Body>,
+    upstream: Option<upstream::Body>,
     decoder: Decoder,
-    translator: Box<dyn Translator>,
+    /// `None` for a stream of ours that is already complete.
+    translator: Option<Box<dyn Translator>>,
+    /// Decoded, not yet translated; kept for its memory.
+    frames: Vec<Frame>,
     /// Translated, not yet taken.
     ready: Vec<Frame>,
+    /// A failure that came behind frames that are still to be sent.
+    failed: Option<Failure>,
     begun: bool,
     heartbeat: Duration,
     last_sent: Instant,
-    /// Turns true when the server must cut its streams to shut down in time.
     closing: watch::Receiver<bool>,
-    journal: Journal,
+    journal: Option<Journal>,
 }
 
 impl Flow {
     pub(super) fn new(
-        upstream: upstream::copilot::Body,
+        upstream: upstream::Body,
         translator: Box<dyn Translator>,
         heartbeat: Duration,
         closing: watch::Receiver<bool>,
-        journal: Journal,
     ) -> Self {
         Self {
             upstream: Some(upstream),
-            decoder: Decoder::default(),
-            translator,
-            ready: Vec::new(),
-            begun: false,
+            translator: Some(translator),
             heartbeat,
-            last_sent: Instant::now(),
-            closing,
-            journal,
+            ..Self::told(Vec::new(), closing)
         }
     }
 
-    /// A stream that is already complete: an answer that came whole, replayed, or a failure told as a stream.
-    pub(super) fn replayed(frames: Vec<Frame>, translator: Box<dyn Translator>, closing: watch::Receiver<bool>, journal: Journal) -> Self {
+    /// The stream of an answer that came whole.
+    pub(super) fn replayed(
+        frames: Vec<Frame>,
+        translator: Box<dyn Translator>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            translator: Some(translator),
+            ..Self::told(frames, closing)
+        }
+    }
+
+    /// A stream of our own words.
+    pub(super) fn told(frames: Vec<Frame>, closing: watch::Receiver<bool>) -> Self {
         Self {
             upstream: None,
             decoder: Decoder::default(),
-            translator,
+            translator: None,
+            frames: Vec::new(),
             ready: frames,
+            failed: None,
             begun: false,
             heartbeat: Duration::MAX,
             last_sent: Instant::now(),
             closing,
-            journal,
+            journal: None,
         }
+    }
+
+    /// Writes down in this journal how the stream goes and ends.
+    pub(super) fn kept_in(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        if self.upstream.is_none() {
+            self.write_down();
+        }
+        self
     }
 
     /// Waits until there is something to send, but no longer than one heartbeat. A failure here has reached no client
@@ -80,12 +106,8 @@ impl Flow {
         let deadline = tokio::time::Instant::now() + self.heartbeat;
         while self.ready.is_empty() && self.upstream.is_some() {
             match tokio::time::timeout_at(deadline, self.read()).await {
-                Ok(read) => {
-                    if let Err(failure) = read {
-                        self.journal.failed(&failure);
-                        return Err(failure);
-                    }
-                }
+                Ok(read) if self.ready.is_empty() => read?,
+                Ok(read) => self.failed = read.err(),
                 Err(_) => break,
             }
         }
@@ -96,75 +118,141 @@ impl Flow {
     /// The next piece, or `None` after the last.
     pub async fn next(&mut self) -> Option<Piece> {
         while self.ready.is_empty() {
-            self.upstream.as_ref()?;
-            let patience = self.heartbeat.saturating_sub(self.last_sent.elapsed());
-            let mut closing = self.closing.clone();
-            let step = tokio::select! {
-                biased;
-                read = self.read() => read,
-                () = tokio::time::sleep(patience) => {
-                    self.last_sent = Instant::now();
-                    return Some(Piece::Heartbeat { begun: self.begun });
+            let step = match self.failed.take() {
+                Some(failure) => Err(failure),
+                None if self.upstream.is_none() => return None,
+                None => {
+                    let patience = self.heartbeat.saturating_sub(self.last_sent.elapsed());
+                    let mut closing = self.closing.clone();
+                    tokio::select! {
+                        biased;
+                        read = self.read() => read,
+                        () = tokio::time::sleep(patience) => {
+                            self.last_sent = Instant::now();
+                            return Some(Piece::Heartbeat { begun: self.begun });
+                        }
+                        () = cut(&mut closing) => Err(Failure::new(Kind::Unavailable, "the proxy is shutting down")),
+                    }
                 }
-                _ = closing.wait_for(|closing| *closing) => Err(Failure::new(Kind::Unavailable, "the proxy is shutting down")),
             };
-            if let Err(failure) = step {
-                self.say(&failure);
+            match step {
+                Err(failure) if self.ready.is_empty() => self.say(&failure),
+                step => self.failed = step.err(),
             }
         }
         self.begun = true;
         self.last_sent = Instant::now();
-        self.journal.sent();
+        if let Some(journal) = &mut self.journal {
+            journal.sent();
+        }
         Some(Piece::Frames(std::mem::take(&mut self.ready)))
+    }
+
+    /// Gathers the whole answer for a client that asked for no stream.
+    pub(super) async fn gather(mut self, client: Protocol) -> Result<(Value, Heard), Failure> {
+        let mut whole = fold::gather(client);
+        let mut closing = self.closing.clone();
+        loop {
+            for frame in self.ready.drain(..) {
+                whole.feed(&frame)?;
+            }
+            if self.upstream.is_none() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                read = self.read() => read?,
+                () = cut(&mut closing) => return Err(Failure::new(Kind::Unavailable, "the proxy is shutting down")),
+            }
+        }
+        let heard = self
+            .translator
+            .as_ref()
+            .map(|translator| translator.heard().clone())
+            .unwrap_or_default();
+        Ok((whole.finish()?, heard))
     }
 
     /// Takes one read from upstream and translates what it completes.
     async fn read(&mut self) -> Result<(), Failure> {
-        let Some(upstream) = &mut self.upstream else { return Ok(()) };
-        let mut frames = Vec::new();
-        let ended = match upstream.next().await {
-            Some(Ok(bytes)) => {
-                self.journal.heard_upstream();
-                let fed = self.decoder.feed(bytes, &mut frames);
-                fed.map_err(|error| Failure::new(Kind::Stream, error.to_string()))?;
-                false
-            }
-            Some(Err(error)) => return Err(super::error::of_upstream(&error)),
-            None => {
-                self.decoder.finish(&mut frames);
-                true
-            }
+        let Some(upstream) = &mut self.upstream else {
+            return Ok(());
         };
-        for frame in frames {
-            if !self.translator.is_over() {
-                self.translator.feed(frame, &mut self.ready)?;
+        match upstream.next().await {
+            Some(Ok(bytes)) => self.take(bytes),
+            Some(Err(error)) => Err(super::error::of_upstream(&error)),
+            None => self.end(),
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        let Some(translator) = &mut self.translator else {
+            return Ok(());
+        };
+        let decoded = self.decoder.feed(bytes, &mut self.frames);
+        for frame in self.frames.drain(..) {
+            if !translator.is_over() {
+                translator.feed(frame, &mut self.ready)?;
             }
         }
-        if ended && !self.translator.is_over() {
-            self.translator.end(&mut self.ready)?;
+        decoded.map_err(|error| Failure::new(Kind::Stream, error.to_string()))?;
+        if translator.is_over() {
+            self.close(false);
         }
-        if ended || self.translator.is_over() {
-            self.close(ended);
+        Ok(())
+    }
+
+    /// Upstream has closed its stream.
+    fn end(&mut self) -> Result<(), Failure> {
+        let Some(translator) = &mut self.translator else {
+            return Ok(());
+        };
+        self.decoder.finish(&mut self.frames);
+        for frame in self.frames.drain(..) {
+            if !translator.is_over() {
+                translator.feed(frame, &mut self.ready)?;
+            }
         }
+        if !translator.is_over() {
+            translator.end(&mut self.ready)?;
+        }
+        self.close(true);
         Ok(())
     }
 
     /// Tells the client of a failure in the middle of its stream; nothing follows.
     fn say(&mut self, failure: &Failure) {
-        self.journal.failed(failure);
-        self.translator.fail(failure, &mut self.ready);
+        if let Some(translator) = &mut self.translator {
+            translator.fail(failure, &mut self.ready);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.failed(failure);
+        }
         self.upstream = None;
-        self.journal.ended(self.translator.heard());
+        self.write_down();
     }
 
     /// The answer is complete. What upstream still has to close, it closes beside us.
     fn close(&mut self, ended: bool) {
-        self.journal.ended(self.translator.heard());
+        self.write_down();
         if let Some(mut rest) = self.upstream.take().filter(|_| !ended) {
             actix_rt::spawn(async move {
                 let drain = async { while let Some(Ok(_)) = rest.next().await {} };
                 let _ = tokio::time::timeout(LINGER, drain).await;
             });
         }
+    }
+
+    fn write_down(&mut self) {
+        if let (Some(journal), Some(translator)) = (&mut self.journal, &self.translator) {
+            journal.ended(translator.heard());
+        }
+    }
+}
+
+/// Waits until streams must be cut; for ever where nobody can say so any more.
+async fn cut(closing: &mut watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -1,23 +1,31 @@
 //! Two protocols joined: a reader of upstream's, a writer of the client's, the turn's events between them.
 
+use super::guard::Guard;
+use serde_json::Value;
+
 use super::turn::{Event, Usage};
-use super::{Heard, Reader, Translator, Writer};
+use super::{Heard, Reader, Translator, Writer, fold};
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 /// A translated stream.
 pub struct Bridge<R, W> {
+    client: Protocol,
     reader: R,
     writer: W,
+    guard: Guard,
     events: Vec<Event>,
     heard: Heard,
 }
 
 impl<R: Reader, W: Writer> Bridge<R, W> {
-    pub fn new(reader: R, writer: W) -> Self {
+    pub fn new(client: Protocol, reader: R, writer: W) -> Self {
         Self {
+            client,
             reader,
             writer,
+            guard: Guard::default(),
             events: Vec::new(),
             heard: Heard::default(),
         }
@@ -26,6 +34,7 @@ impl<R: Reader, W: Writer> Bridge<R, W> {
     /// Hands the reader's events to the writer, then the reader's own failure, if there was one.
     fn pass(&mut self, read: Result<(), Failure>, out: &mut Vec<Frame>) -> Result<(), Failure> {
         for event in self.events.drain(..) {
+            self.guard.check(&event)?;
             if let Event::Usage(usage) = &event {
                 Usage::update(&mut self.heard.usage, usage);
             }
@@ -50,11 +59,15 @@ impl<R: Reader, W: Writer> Translator for Bridge<R, W> {
         Ok(())
     }
 
-    fn whole(&mut self, answer: serde_json::Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
+    fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
         let read = self.reader.whole(&answer, &mut self.events);
         self.pass(read, out)?;
         self.writer.end(out);
         Ok(())
+    }
+
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+        fold::through(self.client, self, answer)
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {

@@ -15,20 +15,27 @@ use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 pub mod bridge;
+pub mod calls;
 pub mod carrier;
+pub mod chunk;
+pub mod chunk_writer;
 pub mod compaction;
+pub mod embeddings;
 pub mod estimate;
 pub mod fold;
 pub mod from_chat;
 pub mod from_messages;
 pub mod from_responses;
+pub mod guard;
 pub mod healing;
 pub mod history;
 pub mod ids;
 pub mod native;
 pub mod pairs;
 pub mod request;
+pub mod response_object;
 pub mod rules;
+pub mod stops;
 pub mod tally;
 pub mod to_chat;
 pub mod to_messages;
@@ -183,6 +190,9 @@ pub trait Translator {
 
     /// Takes an answer that came whole, as if it had been streamed to its end.
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure>;
+
+    /// Takes an answer that came whole, for a client that asked for no stream.
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure>;
 
     /// Says a failure in the client's protocol, in the middle of the stream.
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>);

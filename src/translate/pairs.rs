@@ -33,11 +33,19 @@ pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Bo
         (Chat, Chat) => Box::new(native::chat::Relay::new(reply, ids)),
         (Messages, Messages) => Box::new(native::messages::Relay::new(reply, ids)),
         (Responses, Responses) => Box::new(native::responses::Relay::new(reply, ids)),
-        (Messages, Chat) => Box::new(Bridge::new(FromChat::new(&reply), ToMessages::new(reply, ids))),
-        (Messages, Responses) => Box::new(Bridge::new(FromResponses::new(&reply), ToMessages::new(reply, ids))),
-        (Chat, Messages) => Box::new(Bridge::new(FromMessages::new(&reply), ToChat::new(reply, ids))),
-        (Chat, Responses) => Box::new(Bridge::new(FromResponses::new(&reply), ToChat::new(reply, ids))),
-        (Responses, Chat) => Box::new(Bridge::new(FromChat::new(&reply), ToResponses::new(reply, ids))),
-        (Responses, Messages) => Box::new(Bridge::new(FromMessages::new(&reply), ToResponses::new(reply, ids))),
+        (Messages, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToMessages::new(reply, ids))),
+        (Messages, Responses) => Box::new(Bridge::new(
+            client,
+            FromResponses::new(&reply),
+            ToMessages::new(reply, ids),
+        )),
+        (Chat, Messages) => Box::new(Bridge::new(client, FromMessages::new(&reply), ToChat::new(reply, ids))),
+        (Chat, Responses) => Box::new(Bridge::new(client, FromResponses::new(&reply), ToChat::new(reply, ids))),
+        (Responses, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToResponses::new(reply, ids))),
+        (Responses, Messages) => Box::new(Bridge::new(
+            client,
+            FromMessages::new(&reply),
+            ToResponses::new(reply, ids),
+        )),
     }
 }

@@ -8,3 +8,8 @@ use crate::protocol::failure::Failure;
 pub fn body(_client: Protocol, _body: &Object) -> Result<(), Failure> {
     unimplemented!()
 }
+
+/// Refuses a body whose tokens cannot be counted: as [`body`], without the fields that only say how to answer.
+pub fn countable(_client: Protocol, _body: &Object) -> Result<(), Failure> {
+    unimplemented!()
+}

@@ -1,0 +1,104 @@
+//! The answer, handed to the door: a stream under way, a stream gathered into a whole, or a refusal in the words this
+//! client acts on.
+
+use super::attempt::{Content, Opened, is_stream, now_unix};
+use super::journal::Journal;
+use super::stream::Flow;
+use super::{Call, Client, Error, OverflowAsStream, Relay};
+use crate::protocol::Protocol;
+use crate::protocol::failure::Kind;
+use crate::translate::ids::Ids;
+use crate::translate::to_responses::ToResponses;
+use crate::translate::turn::Event;
+use crate::translate::{Reply, Writer, upstream_failure};
+
+/// What goes back to the client. `headers` are those of upstream that may pass, and ours.
+pub enum Answer {
+    Whole {
+        headers: Vec<(String, String)>,
+        body: String,
+    },
+    Stream {
+        headers: Vec<(String, String)>,
+        flow: Box<Flow>,
+    },
+}
+
+impl Relay {
+    /// Hands over what has been opened; gathers a stream whose client wants one whole answer.
+    pub(super) async fn deliver(&self, call: &Call, opened: Opened, mut journal: Journal) -> Result<Answer, Error> {
+        let Opened { headers, content } = opened;
+        match content {
+            Content::Whole { body, heard } => {
+                journal.ended(&heard);
+                Ok(Answer::Whole {
+                    headers,
+                    body: body.to_string(),
+                })
+            }
+            Content::Stream(flow) if is_stream(&call.body) => Ok(Answer::Stream {
+                headers,
+                flow: Box::new(flow.kept_in(journal)),
+            }),
+            Content::Stream(flow) => match flow.gather(call.client.protocol).await {
+                Ok((body, heard)) => {
+                    journal.ended(&heard);
+                    Ok(Answer::Whole {
+                        headers,
+                        body: body.to_string(),
+                    })
+                }
+                Err(failure) => self.refuse(call, Error { failure, headers }, journal),
+            },
+        }
+    }
+
+    /// The refusal as this client understands it. Codex looks for a full context inside a stream, so there it is told.
+    pub(super) fn refuse(&self, call: &Call, refused: Error, mut journal: Journal) -> Result<Answer, Error> {
+        let Error { failure, headers } = refused;
+        let failure = upstream_failure::for_client(failure, call.client.protocol);
+        journal.failed(&failure);
+        if failure.kind == Kind::ContextOverflow && is_stream(&call.body) && self.tells_overflow_in_stream(&call.client)
+        {
+            let model = call
+                .body
+                .get("model")
+                .and_then(|model| model.as_str())
+                .unwrap_or_default()
+                .to_owned();
+            let ids = Ids::new(call.client.request_id.clone(), now_unix());
+            let mut writer = ToResponses::new(
+                Reply {
+                    model,
+                    ..Reply::default()
+                },
+                ids,
+            );
+            let mut frames = Vec::new();
+            writer.feed(
+                Event::Start {
+                    upstream_id: String::new(),
+                    created: None,
+                },
+                &mut frames,
+            )?;
+            writer.fail(&failure, &mut frames);
+            let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
+            return Ok(Answer::Stream {
+                headers,
+                flow: Box::new(flow),
+            });
+        }
+        Err(Error { failure, headers })
+    }
+
+    fn tells_overflow_in_stream(&self, client: &Client) -> bool {
+        let is_codex = |name: &str| name.to_ascii_lowercase().starts_with("codex");
+        client.protocol == Protocol::Responses
+            && match self.settings.overflow_as_stream {
+                OverflowAsStream::Always => true,
+                OverflowAsStream::Never => false,
+                OverflowAsStream::Auto => is_codex(&client.agent) || client.originator.as_deref().is_some_and(is_codex),
+            }
+    }
+}

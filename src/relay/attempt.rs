@@ -1,0 +1,347 @@
+//! One request, tried until upstream takes it: the ways in order, and what upstream refuses mended, a bounded number of
+//! times and never after the client's first byte. What is learned is remembered for the model.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::admission::Target;
+use super::error::passed_on;
+use super::journal::Journal;
+use super::stream::Flow;
+use super::{Call, Client, Error, Relay, web_search};
+use crate::actors::memory::Learn;
+use crate::protocol::catalog::Model;
+use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::{Initiator, Protocol};
+use crate::routing::Needs;
+use crate::routing::initiator::{self, Cause};
+use crate::translate::ids::Ids;
+use crate::translate::rules::session;
+use crate::translate::{Context, Heard, Hints, Memory, Object, Outgoing, healing, pairs};
+use crate::upstream::copilot::{self, Endpoint};
+
+/// Endpoints that upstream has refused for a model although its catalogue names them.
+const REFUSED: &str = "routes.refused";
+
+/// An answer whose first sign has come and was no failure.
+pub(super) struct Opened {
+    /// Those of upstream's headers that may pass, and ours.
+    pub headers: Vec<(String, String)>,
+    pub content: Content,
+}
+
+pub(super) enum Content {
+    Whole { body: Value, heard: Heard },
+    Stream(Box<Flow>),
+}
+
+impl Relay {
+    /// Tries until an answer has begun, or no rule knows better.
+    pub(super) async fn attempt(
+        &self,
+        call: &Call,
+        target: &Target,
+        mut memory: Memory,
+        journal: &mut Journal,
+    ) -> Result<Opened, Error> {
+        let client = call.client.protocol;
+        let cause = self.cause(&call.client, &call.body);
+        let mut ways = target.ways(client, &needs(client, &call.body, &memory))?;
+        let mut rerouted = false;
+        let mut healed = Vec::new();
+        let mut request = self.translate(call, target, &memory, ways[0])?;
+        loop {
+            let way = ways[0];
+            journal.sent_by(way);
+            let refused = match self.open(call, target, way, &request, cause).await {
+                Ok(opened) => return Ok(opened),
+                Err(refused) => refused,
+            };
+            if is_wrong_endpoint(&refused.failure) && ways.len() > 1 && !rerouted {
+                rerouted = true;
+                log::warn!(
+                    "{} is not served by {}; trying {}",
+                    target.model().id,
+                    way.name(),
+                    ways[1].name()
+                );
+                let refused = refused_with(&memory, way);
+                self.learn(target, &mut memory, (REFUSED.into(), refused));
+                ways.remove(0);
+                request = self.translate(call, target, &memory, ways[0])?;
+                continue;
+            }
+            let best_effort = self.settings.tuning.structured_best_effort;
+            let facts = memory.learned.clone();
+            let Some(cure) = healing::heal(way, &refused.failure, &mut request, &facts, best_effort, &healed) else {
+                return Err(refused);
+            };
+            log::warn!(
+                "{} by {}: {}; sending once more ({})",
+                target.model().id,
+                way.name(),
+                refused.failure.message,
+                cure.rule
+            );
+            journal.healed(cure.rule);
+            healed.push(cure.rule);
+            if let Some(fact) = cure.learned {
+                self.learn(target, &mut memory, fact);
+            }
+            if let Some(better) = cure.reroute {
+                if !target.model().speaks(better) {
+                    return Err(refused);
+                }
+                ways.retain(|&way| way != better);
+                ways.insert(0, better);
+                request = self.translate(call, target, &memory, better)?;
+            }
+        }
+    }
+
+    pub(super) fn translate(
+        &self,
+        call: &Call,
+        target: &Target,
+        memory: &Memory,
+        way: Protocol,
+    ) -> Result<Outgoing, Failure> {
+        let hints = hints(call, target);
+        let context = Context {
+            model: target.model(),
+            requested: &target.asked,
+            tuning: &self.settings.tuning,
+            memory,
+            hints: &hints,
+        };
+        let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
+        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| target.only.is_some()) {
+            web_search::bound(&call.body, settings, &mut request.body);
+        }
+        healing::apply(way, &memory.learned, &mut request);
+        Ok(request)
+    }
+
+    /// Sends the request once and waits for the first sign of the answer.
+    async fn open(
+        &self,
+        call: &Call,
+        target: &Target,
+        way: Protocol,
+        request: &Outgoing,
+        cause: Cause,
+    ) -> Result<Opened, Error> {
+        let model = target.model();
+        let wants_stream = is_stream(&call.body);
+        let streams = wants_stream || self.must_stream(way, model, &request.body);
+        let body = if streams && !wants_stream {
+            let mut body = request.body.clone();
+            body.insert("stream".into(), json!(true));
+            serde_json::to_vec(&body)
+        } else {
+            serde_json::to_vec(&request.body)
+        };
+        let body = body.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        let answer = self
+            .send(&copilot::Call {
+                endpoint: endpoint(way),
+                body: Some(body.into()),
+                initiator: Some(cause.initiator),
+                interaction_type: cause.interaction,
+                interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
+                vision: request.vision,
+                betas: request.betas.clone(),
+                extra: model.request_headers.clone(),
+                request_id: uuid::Uuid::new_v4().to_string(),
+            })
+            .await?;
+        let mut headers = passed_on(&answer.headers);
+        headers.push(("x-copilot-model".into(), model.id.clone()));
+        let ids = Ids::new(call.client.request_id.clone(), now_unix());
+        let mut translator = pairs::translator(call.client.protocol, way, request.reply.clone(), ids);
+        let fail = |failure: Failure| Error {
+            failure,
+            headers: passed_on(&answer.headers),
+        };
+        if is_event_stream(&answer) {
+            let headers_of_answer = answer.headers.clone();
+            let mut flow = Flow::new(answer.body, translator, self.settings.heartbeat, self.closing.clone());
+            if wants_stream {
+                flow.begin().await.map_err(|failure| Error {
+                    failure,
+                    headers: passed_on(&headers_of_answer),
+                })?;
+            }
+            return Ok(Opened {
+                headers,
+                content: Content::Stream(Box::new(flow)),
+            });
+        }
+        let status = answer.status;
+        let failed = fail(Failure::new(
+            Kind::UpstreamGarbage,
+            format!("upstream answered {status} with something that is no answer"),
+        ));
+        let body = answer
+            .whole(self.settings.max_answer_bytes)
+            .await
+            .map_err(|error| super::error::of_upstream(&error))?;
+        let Ok(whole @ Value::Object(_)) = serde_json::from_slice(&body) else {
+            return Err(failed);
+        };
+        let content = if wants_stream {
+            let mut frames = Vec::new();
+            translator.whole(whole, &mut frames)?;
+            Content::Stream(Box::new(Flow::replayed(frames, translator, self.closing.clone())))
+        } else {
+            let body = translator.answer(whole)?;
+            Content::Whole {
+                body,
+                heard: translator.heard().clone(),
+            }
+        };
+        Ok(Opened { headers, content })
+    }
+
+    /// Whether upstream is asked for a stream although the client wants one whole answer.
+    fn must_stream(&self, way: Protocol, model: &Model, body: &Object) -> bool {
+        match way {
+            Protocol::Responses => self.settings.aggregate,
+            Protocol::Messages => {
+                let most = model.limits.non_streaming_output;
+                let asked = body.get("max_tokens").and_then(Value::as_u64);
+                most.zip(asked).is_some_and(|(most, asked)| asked > most)
+            }
+            Protocol::Chat => false,
+        }
+    }
+
+    /// Who caused the request: decided on the body as the client sent it.
+    pub(super) fn cause(&self, client: &Client, body: &Object) -> Cause {
+        let cause = initiator::cause(client.protocol, body, self.settings.compaction_is_agent);
+        if self.settings.trust_client && client.says_user {
+            return Cause {
+                initiator: Initiator::User,
+                ..cause
+            };
+        }
+        cause
+    }
+
+    fn learn(&self, target: &Target, memory: &mut Memory, (key, value): (String, Value)) {
+        memory.learned.insert(key.clone(), value.clone());
+        self.actors.memory.do_send(Learn {
+            model: target.model().id.clone(),
+            key,
+            value,
+        });
+    }
+}
+
+/// What headers and the model's spelling say.
+fn hints(call: &Call, target: &Target) -> Hints {
+    Hints {
+        betas: call.client.betas.clone(),
+        session: call.client.session.clone(),
+        effort: target.resolved.effort,
+        thinking: target.resolved.thinking,
+    }
+}
+
+fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
+    let effort = match client {
+        Protocol::Chat => body
+            .get("reasoning_effort")
+            .or_else(|| body.get("reasoning")?.get("effort")),
+        _ => None,
+    };
+    let refused = memory.learned.get(REFUSED).and_then(Value::as_array);
+    Needs {
+        tools: body
+            .get("tools")
+            .and_then(Value::as_array)
+            .is_some_and(|tools| !tools.is_empty()),
+        no_reasoning: effort.is_some_and(|effort| effort == "none"),
+        tools_need_responses: memory
+            .learned
+            .get("chat.tools_need_responses")
+            .is_some_and(|needs| needs == true),
+        refused: Protocol::ALL
+            .into_iter()
+            .filter(|way| refused.is_some_and(|list| list.iter().any(|one| one == way.name())))
+            .collect(),
+    }
+}
+
+/// The remembered list of refused endpoints, with one more.
+fn refused_with(memory: &Memory, way: Protocol) -> Value {
+    let mut list = memory
+        .learned
+        .get(REFUSED)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    list.push(way.name().into());
+    list.into()
+}
+
+/// Upstream says that this model does not answer there.
+fn is_wrong_endpoint(failure: &Failure) -> bool {
+    let text = failure.message.to_ascii_lowercase();
+    failure.code.as_deref() == Some("unsupported_api_for_model")
+        || text.contains("not accessible via the")
+        || text.contains("not supported via this endpoint")
+}
+
+fn endpoint(way: Protocol) -> Endpoint {
+    match way {
+        Protocol::Chat => Endpoint::Chat,
+        Protocol::Responses => Endpoint::Responses,
+        Protocol::Messages => Endpoint::Messages,
+    }
+}
+
+pub(super) fn is_stream(body: &Object) -> bool {
+    body.get("stream").is_some_and(|stream| stream == true)
+}
+
+fn is_event_stream(answer: &crate::upstream::Answer) -> bool {
+    answer
+        .header("content-type")
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+}
+
+pub(super) fn now_unix() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_learned_becomes_a_need() {
+        let mut memory = Memory::default();
+        memory
+            .learned
+            .insert(REFUSED.into(), refused_with(&memory, Protocol::Chat));
+        memory.learned.insert("chat.tools_need_responses".into(), json!(true));
+        let body = json!({"tools": [{}], "reasoning_effort": "none"});
+        let needs = needs(Protocol::Chat, body.as_object().unwrap(), &memory);
+        assert!(needs.tools && needs.no_reasoning && needs.tools_need_responses);
+        assert_eq!(needs.refused, [Protocol::Chat]);
+    }
+
+    #[test]
+    fn only_words_about_the_endpoint_change_the_way() {
+        let refused = |message: &str| is_wrong_endpoint(&Failure::new(Kind::BadRequest, message));
+        assert!(refused(
+            "model \"x\" is not accessible via the /chat/completions endpoint"
+        ));
+        assert!(!refused("The requested model is not supported."));
+    }
+}
