@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use super::args::Auth;
-use super::{Error, INTERRUPTED, Outcome, Surroundings, block_on, print, sign_in, tell};
+use super::{Error, INTERRUPTED, Outcome, Surroundings, block_on, print, sign_in, tell, told_to_stop};
 use crate::config::Environment;
 use crate::secret::Secret;
 use crate::upstream::github::unusable_token;
@@ -37,7 +37,7 @@ pub fn run(auth: &Auth, environment: Environment) -> Outcome {
                 tell(&format!("signed in as {login}; the token is in {}", surroundings.vault().path().display()));
                 if auth.show_token { print(&format!("{}\n", token.expose())) } else { Ok(ExitCode::SUCCESS) }
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = told_to_stop() => {
                 tell("given up");
                 Ok(ExitCode::from(INTERRUPTED))
             }

@@ -137,3 +137,19 @@ fn print(text: &str) -> Outcome {
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// Waits for Ctrl-C, or for what a service manager sends.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

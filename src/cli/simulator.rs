@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::Simulator;
-use super::{Error, Outcome, Surroundings, block_on, print};
+use super::{Error, Outcome, Surroundings, block_on, print, told_to_stop};
 use crate::config::{Environment, Settings};
 use crate::secret::Secret;
 use crate::simulator::{self, DEMO_GITHUB_TOKEN};
@@ -17,7 +17,7 @@ pub fn run(arguments: &Simulator, environment: Environment) -> Outcome {
     block_on(async {
         let url = play(&settings, host, arguments.port.unwrap_or(PORT)).await?;
         print(&instructions(&url))?;
-        stopped().await;
+        told_to_stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -60,20 +60,4 @@ fn instructions(url: &str) -> String {
          \x20 GH_TOKEN={DEMO_GITHUB_TOKEN} copilot-proxy start\n\n\
          A device login is confirmed by itself after a few polls. Ctrl-C stops.\n"
     )
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stopped() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -11,6 +11,7 @@ use super::banner::Banner;
 use super::health::reachable;
 use super::{
     Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, print, sign_in, simulator, tell, terminal,
+    told_to_stop,
 };
 use crate::actors::catalog::GetCatalog;
 use crate::actors::token::GetCredential;
@@ -37,10 +38,10 @@ fn is_interactive() -> bool {
 async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Settings) -> Outcome {
     let signing_in = token(start, surroundings, &mut settings);
     let github_token = tokio::select! {
-        // Signing in may begin with a question, which Ctrl-C must still end: the signal is listened to only afterwards.
+        // Signing in may begin with a question, which Ctrl-C must still end: signals are listened to only afterwards.
         biased;
         token = signing_in => token?,
-        _ = tokio::signal::ctrl_c() => {
+        () = told_to_stop() => {
             tell("given up");
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -60,8 +61,10 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     let url = format!("http://{host}:{}", running.address.port());
     let report = tokio::select! {
         report = running.ready(PATIENCE) => report,
-        // The server has heard it, too, and is on its way out.
-        _ = tokio::signal::ctrl_c() => return leave(running).await,
+        () = told_to_stop() => {
+            actix_web::rt::spawn(running.handle().stop(true));
+            return leave(running).await;
+        }
     };
     let banner = Banner {
         url: &url,
@@ -85,10 +88,14 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     leave(running).await
 }
 
+/// Serves until the process is told to stop, and what was begun is finished.
 async fn leave(running: Running) -> Outcome {
-    running.wait().await;
+    let ended = running.wait().await;
     terminal::restore();
-    Ok(ExitCode::SUCCESS)
+    match ended {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Error::new("the server broke off").because(&error)),
+    }
 }
 
 /// The token to run with. With `--simulator` neither the network nor a stored token is touched.
@@ -140,9 +147,9 @@ async fn set_up_claude_code(
         let _ = answer.send(claude_code::choose(wishes, &models));
     });
     let chosen = tokio::select! {
-        // Listening comes first: unheard, Ctrl-C would end the process with the terminal as the list has it.
+        // Listening comes first: unheard, a signal would end the process with the terminal as the list has it.
         biased;
-        _ = tokio::signal::ctrl_c() => None,
+        () = told_to_stop() => None,
         chosen = chosen => chosen.map_err(|error| Error::new("the list of models broke").because(&error))??,
     };
     terminal::restore();

@@ -86,6 +86,7 @@ mod unix {
 
     use super::{answer, keyboard, prompt, question};
     use crate::actors::approval::{ApprovalActor, Asker, Decide, Pending};
+    use crate::cli::told_to_stop;
     use crate::server::MakeAsker;
 
     /// How the terminal was before its keys were read one by one.
@@ -275,14 +276,7 @@ mod unix {
     /// A process that is told to stop may end at any moment and must not leave a terminal without echo. From then on
     /// answers want Enter.
     async fn restore_on_signals() {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            return;
-        };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
+        told_to_stop().await;
         STOPPING.store(true, Ordering::Relaxed);
         restore();
     }
