@@ -65,7 +65,12 @@ impl Banner<'_> {
 
     fn to_paste(&self) -> String {
         let (url, key) = (self.url, if self.keyed { YOUR_KEY } else { NO_KEY });
-        let model = self.model(&["codex", "gpt-5", "gpt"]);
+        let models = &self.report.models;
+        let model = |parts: &[&str]| {
+            likely(models, parts)
+                .or(models.first())
+                .map_or("gpt-5-mini", String::as_str)
+        };
         let quote = |text: &str| Shell::Bash.quote(text);
         let claude = Shell::Bash.command(
             &[("ANTHROPIC_BASE_URL", url.into()), ("ANTHROPIC_AUTH_TOKEN", key.into())],
@@ -77,9 +82,9 @@ impl Banner<'_> {
         let codex = format!(
             "PROXY_KEY={key} codex -c model_provider=copilot -c {} -m {}",
             quote(&provider),
-            quote(model)
+            quote(model(&["codex", "gpt-5", "gpt"]))
         );
-        let question = serde_json::json!({"model": model, "messages": [{"role": "user", "content": "Hello"}]});
+        let question = serde_json::json!({"model": model(&["gpt-5-mini", "mini", "gpt"]), "messages": [{"role": "user", "content": "Hello"}]});
         let authorization = if self.keyed {
             format!(" -H {}", quote(&format!("authorization: Bearer {key}")))
         } else {
@@ -91,15 +96,14 @@ impl Banner<'_> {
         );
         format!("Claude Code\n  {claude}\n\nCodex\n  {codex}\n\ncurl\n  {curl}\n")
     }
+}
 
-    /// The first model on offer whose name has one of these parts, the first part first.
-    fn model(&self, parts: &[&str]) -> &str {
-        let models = &self.report.models;
-        let wanted = parts
-            .iter()
-            .find_map(|part| models.iter().find(|model| model.contains(part)));
-        wanted.or(models.first()).map_or("gpt-5-mini", String::as_str)
-    }
+/// Of the models with one of these parts in their name, the first part first, the one whose name sorts last: mostly the
+/// newest.
+pub fn likely<'a>(models: &'a [String], parts: &[&str]) -> Option<&'a String> {
+    parts
+        .iter()
+        .find_map(|part| models.iter().filter(|model| model.contains(part)).max())
 }
 
 #[cfg(test)]
@@ -116,7 +120,9 @@ mod tests {
                     "premium_interactions": {"entitlement": 1500, "remaining": 944, "percent_remaining": 62.9}
                 }}),
             ),
-            models: vec!["claude-sonnet-4.5".into(), "gpt-5.2".into(), "gpt-5.2-codex".into()],
+            models: ["claude-sonnet-4.5", "gpt-5-mini", "gpt-5.2-codex", "gpt-5.1-codex"]
+                .map(String::from)
+                .to_vec(),
             ..Report::default()
         }
     }
@@ -139,11 +145,12 @@ mod tests {
             "http://127.0.0.1:4399/dashboard",
             "octocat, plan: individual",
             "944 of 1500 AI credits left (62.9 %)",
-            "models     3",
+            "models     4",
             "ANTHROPIC_BASE_URL=http://127.0.0.1:4399 ANTHROPIC_AUTH_TOKEN=dummy claude",
             r#"base_url="http://127.0.0.1:4399/v1""#,
             "-m gpt-5.2-codex",
             "curl http://127.0.0.1:4399/v1/chat/completions",
+            r#"{"model":"gpt-5-mini","#,
         ] {
             assert!(text.contains(words), "{words}\n{text}");
         }

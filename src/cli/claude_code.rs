@@ -4,7 +4,7 @@ use dialoguer::FuzzySelect;
 use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
 
 use super::args::Start;
-use super::banner::NO_KEY;
+use super::banner::{NO_KEY, likely};
 use super::shell::Shell;
 use super::{Error, clipboard, print, tell};
 use crate::config::Environment;
@@ -56,14 +56,19 @@ pub fn choose(wishes: Wishes, models: &[String]) -> Result<Option<Chosen>, Error
             tell(&unlisted(wish, models));
         }
     }
-    let answer = |wish: Option<String>, question: &str, likely: &[&str]| match wish {
+    let answer = |wish: Option<String>, question: &str, parts: &[&str]| match wish {
         Some(model) => Ok(Some(model)),
-        None => ask(question, models, likely),
+        None => ask(question, models, parts),
     };
     let Some(main) = answer(wishes.main, "Main model", &["claude-sonnet", "claude-opus", "claude"])? else {
         return Ok(None);
     };
-    let Some(small) = answer(wishes.small, "Small model, for side tasks", &["mini", "haiku", "flash"])? else {
+    let Some(small) = answer(
+        wishes.small,
+        "Small model, for side tasks",
+        &["gpt-5-mini", "haiku", "mini"],
+    )?
+    else {
         return Ok(None);
     };
     Ok(Some(Chosen { main, small }))
@@ -78,7 +83,7 @@ fn unlisted(wish: &str, models: &[String]) -> String {
     }
 }
 
-fn ask(question: &str, models: &[String], likely: &[&str]) -> Result<Option<String>, Error> {
+fn ask(question: &str, models: &[String], parts: &[&str]) -> Result<Option<String>, Error> {
     let plain = SimpleTheme;
     let colourful = ColorfulTheme::default();
     let theme: &dyn Theme = if dialoguer::console::colors_enabled_stderr() {
@@ -89,7 +94,7 @@ fn ask(question: &str, models: &[String], likely: &[&str]) -> Result<Option<Stri
     let answer = FuzzySelect::with_theme(theme)
         .with_prompt(format!("{question} (type to search, arrows, Enter)"))
         .items(models)
-        .default(most_likely(models, likely))
+        .default(start_at(models, parts))
         .max_length(12)
         .interact();
     match answer {
@@ -99,18 +104,16 @@ fn ask(question: &str, models: &[String], likely: &[&str]) -> Result<Option<Stri
     }
 }
 
+/// Where the list opens.
+fn start_at(models: &[String], parts: &[&str]) -> usize {
+    let likely = likely(models, parts);
+    models.iter().position(|model| Some(model) == likely).unwrap_or(0)
+}
+
 /// A list that is left hides the cursor for good, and ends in the middle of a line.
 pub fn clear_up() {
     let _ = dialoguer::console::Term::stderr().show_cursor();
     tell("");
-}
-
-/// The first model with one of these parts in its name, the first part first.
-fn most_likely(models: &[String], likely: &[&str]) -> usize {
-    likely
-        .iter()
-        .find_map(|part| models.iter().position(|model| model.contains(part)))
-        .unwrap_or(0)
 }
 
 /// Prints the command, and copies it where there is a clipboard to copy to.
@@ -209,9 +212,9 @@ mod tests {
 
     #[test]
     fn the_list_opens_at_a_likely_model() {
-        assert_eq!(most_likely(&models(), &["claude-sonnet", "claude"]), 2);
-        assert_eq!(most_likely(&models(), &["haiku", "mini"]), 3);
-        assert_eq!(most_likely(&models(), &["grok"]), 0);
+        assert_eq!(start_at(&models(), &["claude-sonnet", "claude"]), 2);
+        assert_eq!(start_at(&models(), &["haiku", "mini"]), 3);
+        assert_eq!(start_at(&models(), &["grok"]), 0);
     }
 
     #[test]
