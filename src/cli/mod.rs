@@ -25,12 +25,14 @@ mod health;
 mod quota;
 mod shell;
 mod sign_in;
+mod signals;
 mod simulator;
 mod start;
 mod terminal;
 
 use args::{Arguments, Command, Place};
 use error::Error;
+use signals::Signals;
 
 /// What a command came to: an exit code, or an error to show.
 type Outcome = Result<ExitCode, Error>;
@@ -122,6 +124,11 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     actix_web::rt::System::new().block_on(work)
 }
 
+/// Listens to signals from now on.
+fn listen() -> Result<Signals, Error> {
+    Signals::listen().map_err(|error| Error::new("cannot listen to signals").because(&error))
+}
+
 /// Writes to stdout. Whoever reads may stop reading: that is no error.
 fn print(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
@@ -136,20 +143,4 @@ fn print(text: &str) -> Outcome {
 /// Tells a person something, on stderr.
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Waits for Ctrl-C, or for what a service manager sends.
-async fn told_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::Simulator;
-use super::{Error, Outcome, Surroundings, block_on, print, told_to_stop};
+use super::{Error, Outcome, Surroundings, block_on, listen, print};
 use crate::config::{Environment, Settings};
 use crate::secret::Secret;
 use crate::simulator::{self, DEMO_GITHUB_TOKEN};
@@ -15,9 +15,10 @@ pub fn run(arguments: &Simulator, environment: Environment) -> Outcome {
     let settings = surroundings.load()?.settings;
     let host = arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into());
     block_on(async {
+        let mut signals = listen()?;
         let url = play(&settings, host, arguments.port.unwrap_or(PORT)).await?;
         print(&instructions(&url))?;
-        told_to_stop().await;
+        signals.stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -8,16 +8,16 @@ use tokio::sync::oneshot;
 
 use super::args::Start;
 use super::banner::Banner;
+use super::claude_code::{Chosen, Wishes};
 use super::health::reachable;
 use super::{
-    Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, print, sign_in, simulator, tell, terminal,
-    told_to_stop,
+    Error, INTERRUPTED, Outcome, Signals, Surroundings, block_on, claude_code, listen, print, sign_in, simulator, tell,
+    terminal,
 };
 use crate::actors::catalog::GetCatalog;
 use crate::actors::token::GetCredential;
 use crate::config::{Environment, Settings};
 use crate::protocol::catalog::Kind;
-use crate::secret::Secret;
 use crate::server::{self, Options, Report, Running};
 use crate::upstream::{GitHub, Setup};
 
@@ -36,14 +36,24 @@ fn is_interactive() -> bool {
 }
 
 async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Settings) -> Outcome {
-    let signing_in = token(start, surroundings, &mut settings);
-    let github_token = tokio::select! {
-        // Signing in may begin with a question, which Ctrl-C must still end: signals are listened to only afterwards.
-        biased;
-        token = signing_in => token?,
-        () = told_to_stop() => {
-            tell("given up");
-            return Ok(ExitCode::from(INTERRUPTED));
+    // Looking for a token may ask a question, which Ctrl-C must still end: signals are listened to only afterwards.
+    let known = match start.simulator {
+        true => None,
+        false => sign_in::existing(surroundings, settings.github_token.as_ref())?,
+    };
+    let mut signals = listen()?;
+    let github_token = match (known, start.simulator) {
+        (Some(token), _) => token,
+        (None, true) => simulator::take_over(&mut settings).await?,
+        (None, false) => {
+            let github = GitHub::new(&Setup::new(settings.upstream.clone())?);
+            tokio::select! {
+                token = sign_in::sign_in(surroundings, &github) => token?,
+                () = signals.stop() => {
+                    tell("given up");
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+            }
         }
     };
     if start.show_token {
@@ -61,10 +71,7 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     let url = format!("http://{host}:{}", running.address.port());
     let report = tokio::select! {
         report = running.ready(PATIENCE) => report,
-        () = told_to_stop() => {
-            actix_web::rt::spawn(running.handle().stop(true));
-            return leave(running).await;
-        }
+        () = signals.stop() => return end(running).await,
     };
     let banner = Banner {
         url: &url,
@@ -76,20 +83,28 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     if start.show_token {
         show_credential(&running).await;
     }
-    let _copied = if start.claude_code {
+    let _clipboard = if start.claude_code {
         let models = talkers(&running, report).await;
-        let Some(copied) = set_up_claude_code(start, surroundings, &url, key.as_ref(), models).await? else {
+        let Some(chosen) = choose_models(start, models, &mut signals).await? else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
-        Some(copied)
+        Some(claude_code::hand_out(
+            &url,
+            key.as_ref(),
+            &chosen,
+            &surroundings.environment,
+        )?)
     } else {
         None
     };
-    leave(running).await
+    match signals.has_come() {
+        true => end(running).await,
+        false => until_stopped(running).await,
+    }
 }
 
 /// Serves until the process is told to stop, and what was begun is finished.
-async fn leave(running: Running) -> Outcome {
+async fn until_stopped(running: Running) -> Outcome {
     let ended = running.wait().await;
     terminal::restore();
     match ended {
@@ -98,13 +113,10 @@ async fn leave(running: Running) -> Outcome {
     }
 }
 
-/// The token to run with. With `--simulator` neither the network nor a stored token is touched.
-async fn token(start: &Start, surroundings: &Surroundings, settings: &mut Settings) -> Result<Secret, Error> {
-    if start.simulator {
-        return simulator::take_over(settings).await;
-    }
-    let github = GitHub::new(&Setup::new(settings.upstream.clone())?);
-    sign_in::any(surroundings, settings.github_token.as_ref(), &github).await
+/// The process has been told to stop: finishes what was begun.
+async fn end(running: Running) -> Outcome {
+    actix_web::rt::spawn(running.handle().stop(true));
+    until_stopped(running).await
 }
 
 async fn show_credential(running: &Running) {
@@ -126,15 +138,9 @@ async fn talkers(running: &Running, report: Report) -> Vec<String> {
     }
 }
 
-/// Asks for models beside the running server, and hands out the command. `None`: the person left.
-async fn set_up_claude_code(
-    start: &Start,
-    surroundings: &Surroundings,
-    url: &str,
-    key: Option<&Secret>,
-    models: Vec<String>,
-) -> Result<Option<claude_code::HandedOut>, Error> {
-    let wishes = claude_code::Wishes {
+/// Asks for models beside the running server. `None`: the person left.
+async fn choose_models(start: &Start, models: Vec<String>, signals: &mut Signals) -> Result<Option<Chosen>, Error> {
+    let wishes = Wishes {
         main: start.model.clone(),
         small: start.small_model.clone(),
     };
@@ -147,17 +153,12 @@ async fn set_up_claude_code(
         let _ = answer.send(claude_code::choose(wishes, &models));
     });
     let chosen = tokio::select! {
-        // Listening comes first: unheard, a signal would end the process with the terminal as the list has it.
-        biased;
-        () = told_to_stop() => None,
         chosen = chosen => chosen.map_err(|error| Error::new("the list of models broke").because(&error))??,
+        () = signals.stop() => None,
     };
     terminal::restore();
-    match chosen {
-        Some(chosen) => claude_code::hand_out(url, key, &chosen, &surroundings.environment).map(Some),
-        None => {
-            claude_code::clear_up();
-            Ok(None)
-        }
+    if chosen.is_none() {
+        claude_code::clear_up();
     }
+    Ok(chosen)
 }

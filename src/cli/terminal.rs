@@ -86,7 +86,7 @@ mod unix {
 
     use super::{answer, keyboard, prompt, question};
     use crate::actors::approval::{ApprovalActor, Asker, Decide, Pending};
-    use crate::cli::told_to_stop;
+    use crate::cli::Signals;
     use crate::server::MakeAsker;
 
     /// How the terminal was before its keys were read one by one.
@@ -276,7 +276,8 @@ mod unix {
     /// A process that is told to stop may end at any moment and must not leave a terminal without echo. From then on
     /// answers want Enter.
     async fn restore_on_signals() {
-        told_to_stop().await;
+        let Ok(mut signals) = Signals::listen() else { return };
+        signals.stop().await;
         STOPPING.store(true, Ordering::Relaxed);
         restore();
     }

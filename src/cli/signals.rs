@@ -1,0 +1,69 @@
+//! Being told to stop: by Ctrl-C, or by what a service manager sends. Knows no command.
+
+use std::io;
+
+use futures_util::FutureExt;
+
+/// Hears every signal from the moment it is made, also those that come while nobody waits for one.
+pub struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl Signals {
+    /// From here on no signal ends the process by itself.
+    pub fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(windows)]
+        {
+            Ok(Self {
+                interrupt: tokio::signal::windows::ctrl_c()?,
+            })
+        }
+    }
+
+    /// Waits for the next signal.
+    pub async fn stop(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(windows)]
+        {
+            self.interrupt.recv().await;
+        }
+    }
+
+    /// Whether one has come that nobody waited for.
+    pub fn has_come(&mut self) -> bool {
+        self.stop().now_or_never().is_some()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_signal_between_two_waits_is_not_lost() {
+        let mut signals = Signals::listen().unwrap();
+        assert!(!signals.has_come());
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        // Time for the runtime to hear of it, while nobody waits.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(signals.has_come());
+        assert!(!signals.has_come());
+    }
+}
