@@ -51,19 +51,3 @@ impl Signals {
         self.stop().now_or_never().is_some()
     }
 }
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[actix_web::test]
-    async fn a_signal_between_two_waits_is_not_lost() {
-        let mut signals = Signals::listen().unwrap();
-        assert!(!signals.has_come());
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
-        // Time for the runtime to hear of it, while nobody waits.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        assert!(signals.has_come());
-        assert!(!signals.has_come());
-    }
-}
