@@ -28,6 +28,8 @@ pub mod models;
 mod settings;
 pub mod sse;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod websocket;
 

@@ -71,6 +71,13 @@ pub struct Client {
     pub says_user: bool,
 }
 
+impl Client {
+    /// A header asks for the model's large window.
+    pub fn asks_long_context(&self) -> bool {
+        self.betas.iter().any(|beta| beta.starts_with("context-1m-"))
+    }
+}
+
 impl Relay {
     pub fn new(copilot: Copilot, actors: Actors, settings: Settings, closing: watch::Receiver<bool>) -> Self {
         let settings = Rc::new(settings);

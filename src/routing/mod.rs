@@ -81,15 +81,7 @@ fn unreachable_from(client: Protocol, model: &Model) -> Failure {
 
 /// The refusal for a model that cannot be used with a path.
 pub fn unsupported(path: &str, model: &Model) -> Failure {
-    let has = &model.endpoints;
-    let named = [
-        (has.chat, "/chat/completions"),
-        (has.responses, "/responses"),
-        (has.websocket, "ws:/responses"),
-        (has.messages, "/v1/messages"),
-        (has.embeddings, "/embeddings"),
-    ];
-    let supported: Vec<&str> = named.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+    let supported = model.endpoints.names();
     let supported = if supported.is_empty() {
         "no endpoint of this proxy".to_owned()
     } else {

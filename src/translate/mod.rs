@@ -16,6 +16,7 @@ use crate::protocol::sse::Frame;
 
 pub mod bridge;
 pub mod carrier;
+pub mod catalogue;
 pub mod compaction;
 pub mod embeddings;
 pub mod estimate;
