@@ -22,7 +22,7 @@ use crate::actors::recorder::RecorderActor;
 use crate::actors::token::{ExchangeError, Exchanged, GetCredential, Invalidate, TokenActor};
 use crate::config::Settings;
 use crate::http::{self, Doors};
-use crate::protocol::catalog::{Catalog, Endpoints};
+use crate::protocol::catalog::Catalog;
 use crate::relay::Relay;
 use crate::secret::Secret;
 use crate::translate::upstream_failure;
@@ -34,10 +34,10 @@ pub struct Options {
     pub settings: Settings,
     pub github_token: Secret,
     /// Makes the one who asks for verdicts on the terminal, if there is one.
-    pub asker: Option<AskerFactory>,
+    pub asker: Option<MakeAsker>,
 }
 
-pub type AskerFactory = Box<dyn FnOnce(Addr<ApprovalActor>) -> Box<dyn Asker + Send>>;
+pub type MakeAsker = Box<dyn FnOnce(Addr<ApprovalActor>) -> Box<dyn Asker + Send>>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,6 +45,21 @@ pub enum Error {
     Bind { address: String, source: std::io::Error },
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
+}
+
+impl Error {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bind { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => Some("another program uses that port; choose one with --port".into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 are reserved; choose another with --port".into())
+                }
+                _ => None,
+            },
+            Self::Upstream(_) => None,
+        }
+    }
 }
 
 /// A proxy that listens.
@@ -102,8 +117,8 @@ pub async fn start(options: Options) -> Result<Running, Error> {
             settings: doors.clone(),
         })
     });
-    if settings.server.workers > 0 {
-        builder = builder.workers(settings.server.workers);
+    if let Some(workers) = settings.server.workers {
+        builder = builder.workers(workers);
     }
     let address = (settings.server.host.as_str(), settings.server.port);
     let bound = builder
@@ -246,7 +261,7 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
                 let list = fetch_models(&token, &copilot).await?;
                 Ok(list.map(|model| {
                     if let Some(endpoints) = overrides.get(&model.id) {
-                        model.endpoints = Endpoints::named(endpoints.iter().map(String::as_str));
+                        model.endpoints = *endpoints;
                     }
                 }))
             }) as _

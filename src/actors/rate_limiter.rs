@@ -251,6 +251,9 @@ impl Handler<Acquire> for RateLimiterActor {
 
     fn handle(&mut self, Acquire(caller): Acquire, context: &mut Self::Context) {
         self.line.retain(|waiter| !waiter.is_closed());
+        if caller.is_closed() {
+            return;
+        }
         match self.lane.ask(now(), self.line.len()) {
             Grant::Now => {
                 let permit = self.permit(context);

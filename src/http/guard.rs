@@ -159,8 +159,12 @@ mod tests {
     }
 
     fn loopback() -> Settings {
+        Settings::default()
+    }
+
+    fn elsewhere() -> Settings {
         Settings {
-            loopback: true,
+            loopback: false,
             ..Settings::default()
         }
     }
@@ -218,6 +222,7 @@ mod tests {
         };
         assert_eq!(verdict("localhost", Some("https://ui.example"), &listed), Ok(true));
         assert_eq!(verdict("box:4399", Some("http://box:4399"), &elsewhere()), Ok(true));
+<<<<<<< HEAD
     }
 
     #[test]
@@ -235,5 +240,7 @@ mod tests {
         for foreign in ["http://localhost:3000", "null", "", "https://evil.example"] {
             assert!(!own("localhost:4399", Some(foreign)), "{foreign}");
         }
+=======
+>>>>>>> main
     }
 }

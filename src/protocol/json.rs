@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 /// Reads an object. `None` for anything else; nothing is said about why, since clients are told only that.
@@ -14,6 +15,11 @@ pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
             Cow::Borrowed(_) => None,
         },
     }
+}
+
+/// Whether a text is one whole object and nothing more.
+pub fn is_object(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// The text with each `\uD83D` that has lost its other half replaced by U+FFFD. Strict parsers refuse such text,

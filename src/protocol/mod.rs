@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod effort;
 pub mod failure;
 pub mod json;
+pub mod responses;
 pub mod sse;
 
 /// The three shapes in which a model is talked to.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Call, Client, Error, Relay};
+use super::{Call, Client, Error, Relay, Settings, web_search};
 use crate::actors::approval::{Ask, Verdict};
 use crate::actors::catalog::GetCatalog;
 use crate::actors::memory::Recall;
@@ -12,6 +12,7 @@ use crate::protocol::Protocol;
 use crate::protocol::catalog::{Catalog, Model};
 use crate::protocol::failure::{Failure, Kind};
 use crate::routing::names::{Names, Resolved};
+use crate::routing::{self, Needs};
 use crate::translate::tally::Tally;
 use crate::translate::{Memory, Object, estimate, history};
 
@@ -19,9 +20,20 @@ use crate::translate::{Memory, Object, estimate, history};
 pub(super) struct Target {
     pub asked: String,
     pub resolved: Resolved,
+    /// The request is served elsewhere than its client asked, and so by one way only.
+    pub only: Option<Protocol>,
 }
 
 impl Target {
+    /// The ways to the model that this request may take, best first; never empty.
+    pub fn ways(&self, client: Protocol, needs: &Needs) -> Result<Vec<Protocol>, Failure> {
+        match self.only {
+            Some(way) if self.model().speaks(way) => Ok(vec![way]),
+            Some(_) => Err(routing::unsupported("web_search", self.model())),
+            None => routing::ways(client, self.model(), needs),
+        }
+    }
+
     pub fn model(&self) -> &Arc<Model> {
         &self.resolved.model
     }
@@ -50,15 +62,25 @@ impl Relay {
             .and_then(|model| model.as_str())
             .unwrap_or_default()
             .to_owned();
-        let wanted = match &self.settings.warmup_model {
-            Some(small) if is_warmup(client, body) => small,
+        let Settings {
+            warmup_model,
+            web_search,
+            ..
+        } = &*self.settings;
+        let searcher = web_search
+            .as_ref()
+            .filter(|_| web_search::is_all(client.protocol, body));
+        let wanted = match (searcher, warmup_model) {
+            (Some(search), _) => &search.model,
+            (None, Some(small)) if is_warmup(client, body) => small,
             _ => &asked,
         };
         let resolved = self.names(&catalog).resolve(wanted, client.asks_long_context())?;
         if resolved.fell_back {
             log::warn!("there is no model {asked}; using {}", resolved.model.id);
         }
-        Ok(Target { asked, resolved })
+        let only = searcher.map(|_| Protocol::Responses);
+        Ok(Target { asked, resolved, only })
     }
 
     /// Waits for the verdict, then for the permit.

@@ -1,7 +1,6 @@
 //! One request, tried until upstream takes it: the ways in order, and what upstream refuses mended, a bounded number of
 //! times and never after the client's first byte. What is learned is remembered for the model.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -10,13 +9,13 @@ use super::admission::Target;
 use super::error::passed_on;
 use super::journal::Journal;
 use super::stream::Flow;
-use super::{Call, Client, Error, Relay};
+use super::{Call, Client, Error, Relay, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::{Initiator, Protocol};
+use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
-use crate::routing::{self, Needs};
 use crate::translate::ids::Ids;
 use crate::translate::rules::session;
 use crate::translate::{Context, Heard, Hints, Memory, Object, Outgoing, healing, pairs};
@@ -48,14 +47,14 @@ impl Relay {
     ) -> Result<Opened, Error> {
         let client = call.client.protocol;
         let cause = self.cause(&call.client, &call.body);
-        let mut ways = routing::ways(client, target.model(), &needs(client, &call.body, &memory))?;
+        let mut ways = target.ways(client, &needs(client, &call.body, &memory))?;
         let mut rerouted = false;
         let mut healed = Vec::new();
         let mut request = self.translate(call, target, &memory, ways[0])?;
         loop {
             let way = ways[0];
             journal.sent_by(way);
-            let refused = match self.open(call, target.model(), way, &request, cause).await {
+            let refused = match self.open(call, target, way, &request, cause).await {
                 Ok(opened) => return Ok(opened),
                 Err(refused) => refused,
             };
@@ -108,12 +107,7 @@ impl Relay {
         memory: &Memory,
         way: Protocol,
     ) -> Result<Outgoing, Failure> {
-        let hints = Hints {
-            betas: call.client.betas.clone(),
-            session: call.client.session.clone(),
-            effort: target.resolved.effort,
-            thinking: target.resolved.thinking,
-        };
+        let hints = hints(call, target);
         let context = Context {
             model: target.model(),
             requested: &target.asked,
@@ -122,6 +116,9 @@ impl Relay {
             hints: &hints,
         };
         let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
+        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| target.only.is_some()) {
+            web_search::bound(&call.body, settings, &mut request.body);
+        }
         healing::apply(way, &memory.learned, &mut request);
         Ok(request)
     }
@@ -130,11 +127,12 @@ impl Relay {
     async fn open(
         &self,
         call: &Call,
-        model: &Arc<Model>,
+        target: &Target,
         way: Protocol,
         request: &Outgoing,
         cause: Cause,
     ) -> Result<Opened, Error> {
+        let model = target.model();
         let wants_stream = is_stream(&call.body);
         let streams = wants_stream || self.must_stream(way, model, &request.body);
         let body = if streams && !wants_stream {
@@ -151,11 +149,7 @@ impl Relay {
                 body: Some(body.into()),
                 initiator: Some(cause.initiator),
                 interaction_type: cause.interaction,
-                interaction_id: session::interaction_id(
-                    call.client.protocol,
-                    &call.body,
-                    call.client.session.as_deref(),
-                ),
+                interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
                 vision: request.vision,
                 betas: request.betas.clone(),
                 extra: model.request_headers.clone(),
@@ -242,6 +236,16 @@ impl Relay {
             key,
             value,
         });
+    }
+}
+
+/// What headers and the model's spelling say.
+fn hints(call: &Call, target: &Target) -> Hints {
+    Hints {
+        betas: call.client.betas.clone(),
+        session: call.client.session.clone(),
+        effort: target.resolved.effort,
+        thinking: target.resolved.thinking,
     }
 }
 

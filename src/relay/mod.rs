@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::actors::Actors;
 use crate::protocol::Protocol;
-use crate::routing::{self, Needs};
+use crate::routing::Needs;
 use crate::translate::{self, Object};
 use crate::upstream::copilot::Copilot;
 
@@ -27,10 +27,11 @@ mod exchange;
 mod journal;
 mod settings;
 pub mod stream;
+mod web_search;
 
 pub use answer::Answer;
 pub use error::Error;
-pub use settings::{OverflowAsStream, Settings};
+pub use settings::{OverflowAsStream, Settings, WebSearch};
 
 use attempt::Opened;
 use journal::Journal;
@@ -111,7 +112,7 @@ impl Relay {
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
         // A model that no protocol of ours reaches is refused before a person is asked.
-        routing::ways(call.client.protocol, target.model(), &Needs::default())?;
+        target.ways(call.client.protocol, &Needs::default())?;
         journal.admitted(self.admit(call, &target).await?);
         let memory = self.recall(call, &target).await?;
         self.attempt(call, &target, memory, journal).await

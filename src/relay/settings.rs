@@ -26,6 +26,19 @@ pub struct Settings {
     /// A whole answer from Responses is gathered from a stream, so that long reasoning meets no gateway's limit.
     pub aggregate: bool,
     pub multipliers: Multipliers,
+    /// Where Messages' web search goes for models that have none.
+    pub web_search: Option<WebSearch>,
+    /// Models that only a socket reaches are reached by one.
+    pub websocket: bool,
+}
+
+/// Web search by way of another model's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSearch {
+    /// The model that searches.
+    pub model: String,
+    /// The most searches of one request that names no bound.
+    pub max_uses: u32,
 }
 
 /// Whether a prompt that is too long is told inside a stream, where Codex looks for it.
@@ -55,6 +68,8 @@ impl Default for Settings {
             multipliers: [("claude", 1.30), ("grok", 1.05), ("gemini", 1.05)]
                 .map(|(prefix, factor)| (prefix.to_owned(), factor))
                 .into(),
+            web_search: None,
+            websocket: true,
         }
     }
 }

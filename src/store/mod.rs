@@ -1,1 +1,5 @@
 //! The disk: blocking, small, no actors.
+
+pub mod vault;
+
+pub use vault::Vault;

@@ -1,1 +1,118 @@
-//! Log setup.
+//! The log: where it goes, what a line looks like, how much is told. Knows no event.
+
+use std::io::{IsTerminal, Write};
+
+use env_logger::{Builder, Target, WriteStyle};
+use log::LevelFilter;
+use log::kv::{Error, Key, Value, VisitSource};
+use serde_json::Map;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub format: Format,
+    /// Tell more about what this program does.
+    pub verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Libraries whose finer words could show a request's headers.
+const CAPPED: [&str; 6] = ["awc", "h2", "rustls", "actix_http", "actix_server", "actix_web"];
+
+/// Sends the log to stderr. A second call changes nothing.
+///
+/// `filter` is the value of `RUST_LOG`: whoever sets it decides alone.
+pub fn start(settings: Settings, filter: Option<&str>) {
+    let mut builder = Builder::new();
+    match filter {
+        Some(filter) => {
+            builder.parse_filters(filter);
+        }
+        None => {
+            let level = if settings.verbose {
+                LevelFilter::Debug
+            } else {
+                LevelFilter::Info
+            };
+            builder
+                .filter_level(LevelFilter::Info)
+                .filter_module("copilot_proxy", level);
+            for library in CAPPED {
+                builder.filter_module(library, LevelFilter::Warn);
+            }
+        }
+    }
+    builder.target(Target::Stderr);
+    match settings.format {
+        Format::Text if std::io::stderr().is_terminal() => builder.write_style(WriteStyle::Auto),
+        Format::Text => builder.write_style(WriteStyle::Never),
+        Format::Json => builder.format(|out, record| writeln!(out, "{}", json_line(record, jiff::Timestamp::now()))),
+    };
+    let _ = builder.try_init();
+}
+
+/// One event as an object; its own pairs come after the usual ones.
+fn json_line(record: &log::Record, now: jiff::Timestamp) -> serde_json::Value {
+    let mut line = Map::new();
+    line.insert("time".into(), format!("{now:.3}").into());
+    line.insert("level".into(), record.level().as_str().to_ascii_lowercase().into());
+    line.insert("target".into(), record.target().into());
+    line.insert("message".into(), record.args().to_string().into());
+    let mut pairs = Pairs(&mut line);
+    // Our own visitor never fails.
+    let _ = record.key_values().visit(&mut pairs);
+    line.into()
+}
+
+struct Pairs<'a>(&'a mut Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let value = if let Some(switch) = value.to_bool() {
+            switch.into()
+        } else if let Some(number) = value.to_u64() {
+            number.into()
+        } else if let Some(number) = value.to_i64() {
+            number.into()
+        } else if let Some(number) = value.to_f64() {
+            number.into()
+        } else {
+            value.to_string().into()
+        };
+        self.0.insert(key.to_string(), value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_line_carries_its_pairs() {
+        let pairs = [
+            ("id", log::kv::Value::from("r1")),
+            ("status", 200.into()),
+            ("share", 0.5.into()),
+            ("ok", true.into()),
+        ];
+        let record = log::Record::builder()
+            .level(log::Level::Warn)
+            .target("copilot_proxy::relay")
+            .args(format_args!("slow \"answer\""))
+            .key_values(&pairs)
+            .build();
+        let line = json_line(&record, jiff::Timestamp::UNIX_EPOCH).to_string();
+        assert_eq!(
+            line,
+            r#"{"time":"1970-01-01T00:00:00.000Z","level":"warn","target":"copilot_proxy::relay","#.to_owned()
+                + r#""message":"slow \"answer\"","id":"r1","status":200,"share":0.5,"ok":true}"#
+        );
+    }
+}

@@ -1,5 +1,8 @@
 //! Two protocols joined: a reader of upstream's, a writer of the client's, the turn's events between them.
 
+use super::guard::Guard;
+use serde_json::Value;
+
 use super::turn::{Event, Usage};
 use super::{Heard, Reader, Translator, Writer, fold};
 use crate::protocol::Protocol;
@@ -11,6 +14,7 @@ pub struct Bridge<R, W> {
     client: Protocol,
     reader: R,
     writer: W,
+    guard: Guard,
     events: Vec<Event>,
     heard: Heard,
 }
@@ -21,6 +25,7 @@ impl<R: Reader, W: Writer> Bridge<R, W> {
             client,
             reader,
             writer,
+            guard: Guard::default(),
             events: Vec::new(),
             heard: Heard::default(),
         }
@@ -29,6 +34,7 @@ impl<R: Reader, W: Writer> Bridge<R, W> {
     /// Hands the reader's events to the writer, then the reader's own failure, if there was one.
     fn pass(&mut self, read: Result<(), Failure>, out: &mut Vec<Frame>) -> Result<(), Failure> {
         for event in self.events.drain(..) {
+            self.guard.check(&event)?;
             if let Event::Usage(usage) = &event {
                 Usage::update(&mut self.heard.usage, usage);
             }
@@ -53,21 +59,15 @@ impl<R: Reader, W: Writer> Translator for Bridge<R, W> {
         Ok(())
     }
 
-    fn whole(&mut self, answer: serde_json::Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
+    fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
         let read = self.reader.whole(&answer, &mut self.events);
         self.pass(read, out)?;
         self.writer.end(out);
         Ok(())
     }
 
-    fn answer(&mut self, answer: serde_json::Value) -> Result<serde_json::Value, Failure> {
-        let mut frames = Vec::new();
-        self.whole(answer, &mut frames)?;
-        let mut whole = fold::gather(self.client);
-        for frame in &frames {
-            whole.feed(frame)?;
-        }
-        whole.finish()
+    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+        fold::through(self.client, self, answer)
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {

@@ -28,6 +28,8 @@ pub enum Carrier {
     },
     /// A Messages redacted block.
     Redacted { model: String, data: String },
+    /// What a chat upstream wants to see again on the call that follows: the fields it added there.
+    Call { model: String, fields: Map<String, Value> },
     /// Compacted history: upstream's own items, or a summary in plain text.
     Compaction { model: String, held: Compacted },
     /// No state at all, where a client demands a value.
@@ -64,6 +66,7 @@ impl Carrier {
             Self::Opaque { model, opaque } => ("o", json!({"m": model}), opaque.as_str()),
             Self::Thinking { model, text, signature } => ("s", json!({"m": model, "t": text}), signature.as_str()),
             Self::Redacted { model, data } => ("d", json!({"m": model}), data.as_str()),
+            Self::Call { model, fields } => ("g", json!({"m": model, "f": fields}), ""),
             Self::Compaction {
                 model,
                 held: Compacted::Items(items),
@@ -108,6 +111,10 @@ impl Carrier {
                 model: model?,
                 data: tail,
             },
+            "g" => Self::Call {
+                model: model?,
+                fields: meta.get("f")?.as_object()?.clone(),
+            },
             "k" => {
                 let held = match meta.get("items") {
                     Some(Value::Array(items)) => Compacted::Items(items.clone()),
@@ -134,6 +141,7 @@ impl Carrier {
             | Self::Opaque { model, .. }
             | Self::Thinking { model, .. }
             | Self::Redacted { model, .. }
+            | Self::Call { model, .. }
             | Self::Compaction { model, .. } => Some(model),
             Self::Nothing | Self::List(_) => None,
         }
@@ -201,6 +209,10 @@ mod tests {
             Carrier::Redacted {
                 model: "claude-a".into(),
                 data: "d".into(),
+            },
+            Carrier::Call {
+                model: "gemini-3".into(),
+                fields: Map::from_iter([("thought_signature".to_owned(), json!("x"))]),
             },
             Carrier::Compaction {
                 model: model.clone(),

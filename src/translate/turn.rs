@@ -129,3 +129,14 @@ pub enum Finish {
     Pause,
     ContextFull,
 }
+
+impl Finish {
+    /// The same ending, set right by whether the turn made calls: upstreams are known to err either way.
+    pub fn given_calls(self, any: bool) -> Self {
+        match self {
+            Self::Stop if any => Self::ToolCalls,
+            Self::ToolCalls if !any => Self::Stop,
+            other => other,
+        }
+    }
+}

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
+use crate::translate::Translator;
 
 pub mod chat;
 pub mod messages;
@@ -24,6 +25,17 @@ pub fn gather(client: Protocol) -> Box<dyn Gather> {
         Protocol::Responses => Box::new(responses::Fold::default()),
         Protocol::Messages => Box::new(messages::Fold::default()),
     }
+}
+
+/// A whole answer on its way through a translator, for a client that asked for no stream.
+pub fn through(client: Protocol, translator: &mut dyn Translator, answer: Value) -> Result<Value, Failure> {
+    let mut frames = Vec::new();
+    translator.whole(answer, &mut frames)?;
+    let mut whole = gather(client);
+    for frame in &frames {
+        whole.feed(frame)?;
+    }
+    whole.finish()
 }
 
 /// The upstream stream that would have brought this whole answer.

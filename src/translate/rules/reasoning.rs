@@ -1,0 +1,440 @@
+//! How hard a client wants the model to think, and how each upstream is told. The reasoning of a history is in
+//! [`thoughts`](super::thoughts).
+
+use serde_json::{Value, json};
+
+use super::{field, list, sampling};
+use crate::protocol::Protocol;
+use crate::protocol::catalog::Model;
+use crate::protocol::effort::Effort;
+use crate::translate::{Context, Hints, Object, Tuning};
+
+/// Copilot's least thinking budget where a model names none.
+const LEAST_BUDGET: u64 = 1024;
+
+/// What a client asks of the model's thinking.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    pub effort: Option<Effort>,
+    /// An exact thinking budget in tokens.
+    pub budget: Option<u64>,
+    /// The client turned thinking on, with or without an effort.
+    pub on: bool,
+    /// The client can show thinking.
+    pub shows: bool,
+    /// The client spoke of thinking in Messages' words; these are not shortened for a model of that protocol.
+    spoken: Option<Value>,
+    /// Responses: how reasoning is to be summarised.
+    summary: Option<String>,
+}
+
+impl Wish {
+    pub fn read(client: Protocol, body: &Object, hints: &Hints, tuning: &Tuning) -> Self {
+        let mut wish = match client {
+            Protocol::Messages => Self::of_messages(body, hints),
+            Protocol::Chat => Self::of_chat(body, tuning),
+            Protocol::Responses => Self::of_responses(body),
+        };
+        wish.effort = wish.effort.or(hints.effort);
+        wish
+    }
+
+    fn of_messages(body: &Object, hints: &Hints) -> Self {
+        let thinking = field(body, "thinking");
+        let kind = thinking["type"].as_str();
+        let asked = field(body, "output_config")["effort"].as_str().and_then(Effort::read);
+        let budget = thinking["budget_tokens"].as_u64();
+        let (effort, budget) = match kind {
+            Some("disabled") => (Some(Effort::None), None),
+            Some("enabled") => (asked.or(budget.map(Effort::of_budget)), budget),
+            _ => (asked, None),
+        };
+        let on = match kind {
+            Some("disabled") => false,
+            Some(_) => true,
+            None => hints.thinking,
+        };
+        Self {
+            effort,
+            budget,
+            on,
+            shows: on,
+            spoken: kind.map(|_| thinking.clone()),
+            summary: None,
+        }
+    }
+
+    fn of_chat(body: &Object, tuning: &Tuning) -> Self {
+        let named = [field(body, "reasoning_effort"), &field(body, "reasoning")["effort"]];
+        let budget = field(body, "thinking_budget").as_u64();
+        let effort = named.into_iter().find_map(|name| Effort::read(name.as_str()?));
+        Self {
+            effort: effort.or(budget.map(Effort::of_budget)),
+            budget,
+            on: effort.is_some_and(|effort| effort != Effort::None) || budget.is_some(),
+            shows: tuning.show_reasoning,
+            ..Self::default()
+        }
+    }
+
+    fn of_responses(body: &Object) -> Self {
+        let reasoning = field(body, "reasoning");
+        let effort = reasoning["effort"].as_str().and_then(Effort::read);
+        let summary = [&reasoning["summary"], &reasoning["generate_summary"]]
+            .into_iter()
+            .find_map(Value::as_str)
+            .filter(|summary| *summary != "none");
+        Self {
+            effort,
+            on: effort.is_some_and(|effort| effort != Effort::None),
+            shows: summary.is_some(),
+            summary: summary.map(str::to_owned),
+            ..Self::default()
+        }
+    }
+
+    /// Puts the wish into an upstream body that already has its output limit.
+    pub fn write(&self, way: Protocol, out: &mut Object, context: &Context) {
+        match way {
+            Protocol::Chat => self.write_chat(out, context.model),
+            Protocol::Responses => self.write_responses(out, context.model),
+            Protocol::Messages => self.write_messages(out, context.model),
+        }
+    }
+
+    fn write_chat(&self, out: &mut Object, model: &Model) {
+        if let Some(most) = model.supports.max_thinking_budget.filter(|_| !model.is_gpt()) {
+            let limit = sampling::limit(Protocol::Chat, out);
+            if let Some(budget) = self.tokens().and_then(|budget| within(budget, model, most, limit)) {
+                out.insert("thinking_budget".into(), json!(budget));
+            }
+        } else if let Some(effort) = self.effort.filter(|_| reasons(model)) {
+            out.insert(
+                "reasoning_effort".into(),
+                json!(effort.clamp(&model.supports.efforts).name()),
+            );
+        }
+    }
+
+    fn write_responses(&self, out: &mut Object, model: &Model) {
+        if !reasons(model) {
+            return;
+        }
+        let mut reasoning = Object::new();
+        if let Some(effort) = self.effort {
+            reasoning.insert("effort".into(), json!(effort.clamp(&model.supports.efforts).name()));
+        }
+        if self.shows && self.effort != Some(Effort::None) {
+            reasoning.insert("summary".into(), json!(self.summary.as_deref().unwrap_or("auto")));
+        }
+        if !reasoning.is_empty() {
+            out.insert("reasoning".into(), Value::Object(reasoning));
+        }
+    }
+
+    /// Writes `thinking` and `output_config.effort`; whatever else `output_config` holds stays. Serves the client of
+    /// the same protocol too.
+    fn write_messages(&self, out: &mut Object, model: &Model) {
+        set_effort(out, None);
+        let thinking = if self.effort == Some(Effort::None) {
+            reasons(model).then(|| json!({"type": "disabled"}))
+        } else if model.supports.adaptive_thinking {
+            self.adaptive(out, model)
+        } else if model.supports.max_thinking_budget.is_some() {
+            self.enabled(out, model)
+        } else {
+            None
+        };
+        match thinking {
+            Some(thinking) => drop(out.insert("thinking".into(), thinking)),
+            None => drop(out.shift_remove("thinking")),
+        }
+    }
+
+    /// For models that choose their own depth. The exact budget stays where the client gave one and the model takes it.
+    fn adaptive(&self, out: &mut Object, model: &Model) -> Option<Value> {
+        let spoken = self.spoken.as_ref();
+        let keeps_budget = spoken.is_some_and(|thinking| thinking["type"] == "enabled") && !only_adaptive(&model.id);
+        if keeps_budget {
+            return self.enabled(out, model);
+        }
+        if let Some(effort) = self.effort.filter(|_| !model.supports.efforts.is_empty()) {
+            set_effort(out, Some(effort.clamp(&model.supports.efforts)));
+        }
+        if self.effort.is_none() && !self.on {
+            return None;
+        }
+        // An effort without thinking is a wish for the answer's thoroughness alone.
+        if self.spoken.is_none() && !self.on {
+            return None;
+        }
+        let mut thinking = json!({"type": "adaptive"});
+        if let Some(display) = spoken.and_then(|thinking| thinking.get("display")) {
+            thinking["display"] = display.clone();
+        }
+        Some(thinking)
+    }
+
+    /// For models that are given a budget.
+    fn enabled(&self, out: &mut Object, model: &Model) -> Option<Value> {
+        if !self.on && self.budget.is_none() && self.effort.is_none() {
+            return None;
+        }
+        let most = model.supports.max_thinking_budget.unwrap_or(u64::MAX);
+        let asked = self
+            .budget
+            .or_else(|| self.effort.and_then(Effort::budget))
+            .unwrap_or(LEAST_BUDGET);
+        let limit = sampling::limit(Protocol::Messages, out);
+        let Some(budget) = within(asked, model, most, limit) else {
+            return Some(json!({"type": "disabled"}));
+        };
+        let mut thinking = json!({"type": "enabled", "budget_tokens": budget});
+        if let Some(display) = self.spoken.as_ref().and_then(|thinking| thinking.get("display")) {
+            thinking["display"] = display.clone();
+        }
+        Some(thinking)
+    }
+
+    /// The thinking budget that stands for the wish. Thinking without an effort is medium.
+    fn tokens(&self) -> Option<u64> {
+        let effort = self.effort.or(self.on.then_some(Effort::Medium));
+        self.budget.or_else(|| effort.and_then(Effort::budget))
+    }
+}
+
+/// Whether the client shows thinking, for `Reply.show_reasoning`.
+pub fn shows(client: Protocol, body: &Object, context: &Context) -> bool {
+    Wish::read(client, body, context.hints, context.tuning).shows
+}
+
+/// Whether a model reasons at all.
+pub fn reasons(model: &Model) -> bool {
+    let supports = &model.supports;
+    let can = supports.adaptive_thinking || supports.max_thinking_budget.is_some() || !supports.efforts.is_empty();
+    can || model.is_reasoning_gpt()
+}
+
+/// A budget inside the model's range and below the output limit; none where that leaves no room.
+fn within(budget: u64, model: &Model, most: u64, limit: Option<u64>) -> Option<u64> {
+    let least = model.supports.min_thinking_budget.unwrap_or(LEAST_BUDGET);
+    let least = if model.is_claude() {
+        least.max(LEAST_BUDGET)
+    } else {
+        least
+    };
+    let most = most.min(limit.map_or(u64::MAX, |limit| limit.saturating_sub(1)));
+    (least <= most).then(|| budget.clamp(least, most))
+}
+
+fn set_effort(out: &mut Object, effort: Option<Effort>) {
+    let mut config = match out.get_mut("output_config").map(Value::take) {
+        Some(Value::Object(config)) => config,
+        _ => Object::new(),
+    };
+    match effort {
+        Some(effort) => drop(config.insert("effort".into(), json!(effort.name()))),
+        None => drop(config.shift_remove("effort")),
+    }
+    if config.is_empty() {
+        out.shift_remove("output_config");
+    } else {
+        out.insert("output_config".into(), Value::Object(config));
+    }
+}
+
+/// From 4.7 on Claude chooses its depth itself and refuses a budget.
+pub fn only_adaptive(id: &str) -> bool {
+    claude_version(id).is_some_and(|version| version >= (4, 7))
+}
+
+/// The version in `claude-opus-4.7-high` and in `claude-sonnet-5`.
+pub fn claude_version(id: &str) -> Option<(u32, u32)> {
+    let rest = id.strip_prefix("claude-")?;
+    let number = rest
+        .split('-')
+        .find(|part| part.starts_with(|letter: char| letter.is_ascii_digit()))?;
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Settles what thinking does not go with in a finished Messages body: a forced tool turns it off, and so does a loop
+/// of calls whose answer has lost its thinking. Then the rules of sampling follow.
+pub fn settle_messages(out: &mut Object, model: &Model) {
+    let kind = field(out, "thinking")["type"].as_str();
+    let forced = matches!(field(out, "tool_choice")["type"].as_str(), Some("any" | "tool"));
+    let thinks = matches!(kind, Some("enabled" | "adaptive"));
+    let lost = kind == Some("enabled") && lacks_thinking(list(field(out, "messages")));
+    if thinks && forced || lost {
+        out.insert("thinking".into(), json!({"type": "disabled"}));
+    }
+    sampling::settle_messages(out, model);
+}
+
+/// Whether a Messages history ends inside a loop of calls whose answer does not begin with thinking.
+pub fn lacks_thinking(messages: &[Value]) -> bool {
+    let Some(at) = messages.iter().rposition(|message| message["role"] == "assistant") else {
+        return false;
+    };
+    let answered = messages[at..].iter().flat_map(|message| list(&message["content"]));
+    let in_loop = answered.clone().any(|block| block["type"] == "tool_result");
+    let first = list(&messages[at]["content"]).first();
+    let thinks = first.is_some_and(|block| matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")));
+    in_loop && !thinks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::translate::rules::{Fixture, model};
+    use Protocol::{Chat, Messages, Responses};
+
+    fn old_claude() -> Arc<Model> {
+        let supports = json!({"min_thinking_budget": 1024, "max_thinking_budget": 32000});
+        model(json!({"id": "claude-haiku-4.5", "capabilities": {"supports": supports}}))
+    }
+
+    fn new_claude(efforts: &[&str]) -> Arc<Model> {
+        let supports = json!({"adaptive_thinking": true, "min_thinking_budget": 1024, "max_thinking_budget": 32000,
+            "reasoning_effort": efforts});
+        model(json!({"id": "claude-opus-4.8", "capabilities": {"supports": supports}}))
+    }
+
+    fn gpt(efforts: &[&str]) -> Arc<Model> {
+        model(json!({"id": "gpt-5.4", "vendor": "OpenAI", "capabilities": {"supports": {"reasoning_effort": efforts}}}))
+    }
+
+    fn written(client: Protocol, way: Protocol, model: Arc<Model>, asked: Value, mut out: Value) -> Value {
+        let fixture = Fixture::new(model);
+        let wish = Wish::read(client, asked.as_object().unwrap(), &fixture.hints, &fixture.tuning);
+        wish.write(way, out.as_object_mut().unwrap(), &fixture.context());
+        out
+    }
+
+    #[test]
+    fn k024_adaptive_becomes_a_budget_on_an_older_model() {
+        let asked = json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}, "max_tokens": 64000});
+        let out = written(Messages, Messages, old_claude(), asked.clone(), asked);
+        assert_eq!(
+            out,
+            json!({"thinking": {"type": "enabled", "budget_tokens": 24576}, "max_tokens": 64000})
+        );
+        let asked = json!({"thinking": {"type": "adaptive"}});
+        let out = written(Messages, Messages, old_claude(), asked.clone(), asked);
+        assert_eq!(out["thinking"]["budget_tokens"], 1024);
+    }
+
+    #[test]
+    fn k025_a_budget_becomes_an_effort_where_only_that_is_taken() {
+        let asked = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}});
+        let out = written(Messages, Messages, new_claude(&["low", "medium"]), asked.clone(), asked);
+        assert_eq!(
+            out,
+            json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}})
+        );
+    }
+
+    #[test]
+    fn k026_an_effort_stays_in_the_list() {
+        let asked = json!({"output_config": {"effort": "max", "format": {}}, "thinking": {"type": "adaptive", "budget_tokens": 9}});
+        let out = written(Messages, Messages, new_claude(&["medium"]), asked.clone(), asked);
+        assert_eq!(out["output_config"], json!({"format": {}, "effort": "medium"}));
+        assert_eq!(out["thinking"], json!({"type": "adaptive"}));
+    }
+
+    #[test]
+    fn k027_a_budget_stays_below_the_limit() {
+        let asked = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}, "max_tokens": 8000});
+        let out = written(Messages, Messages, old_claude(), asked.clone(), asked);
+        assert_eq!(out["thinking"]["budget_tokens"], 7999);
+        let asked = json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 1000});
+        let out = written(Messages, Messages, old_claude(), asked.clone(), asked);
+        assert_eq!(out["thinking"], json!({"type": "disabled"}));
+    }
+
+    #[test]
+    fn k028_a_forced_tool_turns_thinking_off() {
+        let mut out = json!({"thinking": {"type": "adaptive"}, "tool_choice": {"type": "any"}});
+        settle_messages(out.as_object_mut().unwrap(), &old_claude());
+        assert_eq!(
+            out,
+            json!({"thinking": {"type": "disabled"}, "tool_choice": {"type": "any"}})
+        );
+    }
+
+    #[test]
+    fn k033_a_loop_without_its_thinking_goes_on_without() {
+        let mut out = json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t"}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}]});
+        settle_messages(out.as_object_mut().unwrap(), &old_claude());
+        assert_eq!(out["thinking"], json!({"type": "disabled"}));
+    }
+
+    #[test]
+    fn k128_minimal_and_none_are_said_to_claude() {
+        let effort = |effort: &str| json!({"reasoning": {"effort": effort}});
+        let out = written(Responses, Messages, old_claude(), effort("minimal"), json!({}));
+        assert_eq!(out["thinking"], json!({"type": "enabled", "budget_tokens": 1024}));
+        let out = written(
+            Responses,
+            Messages,
+            new_claude(&["low", "high"]),
+            effort("minimal"),
+            json!({}),
+        );
+        assert_eq!(
+            out,
+            json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}})
+        );
+        let out = written(Responses, Messages, old_claude(), effort("none"), json!({}));
+        assert_eq!(out, json!({"thinking": {"type": "disabled"}}));
+    }
+
+    #[test]
+    fn gpt_is_told_an_effort() {
+        let budget = json!({"thinking": {"type": "enabled", "budget_tokens": 10000}});
+        let out = written(
+            Messages,
+            Responses,
+            gpt(&["low", "medium", "high"]),
+            budget.clone(),
+            json!({}),
+        );
+        assert_eq!(out, json!({"reasoning": {"effort": "medium", "summary": "auto"}}));
+        let out = written(Messages, Chat, gpt(&["low"]), budget, json!({}));
+        assert_eq!(out, json!({"reasoning_effort": "low"}));
+        let off = json!({"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}});
+        let out = written(Messages, Responses, gpt(&["low", "high"]), off, json!({}));
+        assert_eq!(out, json!({"reasoning": {"effort": "low"}}));
+        assert_eq!(
+            written(Messages, Responses, gpt(&["low"]), json!({}), json!({})),
+            json!({})
+        );
+        let plain = model(json!({"id": "gpt-4.1"}));
+        assert_eq!(
+            written(Chat, Responses, plain, json!({"reasoning_effort": "low"}), json!({})),
+            json!({})
+        );
+    }
+
+    #[test]
+    fn gemini_is_told_a_budget() {
+        let supports = json!({"min_thinking_budget": 128, "max_thinking_budget": 32000});
+        let gemini = model(json!({"id": "gemini-2.5-pro", "capabilities": {"supports": supports}}));
+        let asked = json!({"thinking": {"type": "enabled", "budget_tokens": 50000}});
+        let out = written(Messages, Chat, gemini.clone(), asked, json!({"max_tokens": 20000}));
+        assert_eq!(out["thinking_budget"], 19999);
+        assert_eq!(written(Messages, Chat, gemini, json!({}), json!({})), json!({}));
+    }
+
+    #[test]
+    fn versions_of_claude_are_read() {
+        assert_eq!(claude_version("claude-opus-4.7-high"), Some((4, 7)));
+        assert_eq!(claude_version("claude-sonnet-5"), Some((5, 0)));
+        assert!(only_adaptive("claude-sonnet-5") && !only_adaptive("claude-sonnet-4.6"));
+    }
+}
