@@ -222,7 +222,6 @@ mod tests {
         };
         assert_eq!(verdict("localhost", Some("https://ui.example"), &listed), Ok(true));
         assert_eq!(verdict("box:4399", Some("http://box:4399"), &elsewhere()), Ok(true));
-<<<<<<< HEAD
     }
 
     #[test]
@@ -240,7 +239,5 @@ mod tests {
         for foreign in ["http://localhost:3000", "null", "", "https://evil.example"] {
             assert!(!own("localhost:4399", Some(foreign)), "{foreign}");
         }
-=======
->>>>>>> main
     }
 }
