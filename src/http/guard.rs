@@ -162,13 +162,6 @@ mod tests {
         Settings::default()
     }
 
-    fn elsewhere() -> Settings {
-        Settings {
-            loopback: false,
-            ..Settings::default()
-        }
-    }
-
     #[test]
     fn on_loopback_only_loopback_names_are_hosts() {
         for host in ["localhost:4399", "127.0.0.1", "[::1]:4399", "LOCALHOST"] {

@@ -26,11 +26,15 @@ use crate::secret::Secret;
 use crate::upstream::{Copilot, Setup};
 
 /// What the proxy under test is made of.
-struct Proxy {
-    settings: Settings,
-    aliases: Vec<(&'static str, &'static str)>,
-    signed_in: bool,
-    usage: Result<Value, String>,
+pub struct Proxy {
+    pub settings: Settings,
+    pub aliases: Vec<(&'static str, &'static str)>,
+    pub signed_in: bool,
+    pub usage: Result<Value, String>,
+    /// Where Copilot would be.
+    pub copilot: String,
+    pub manual_approval: bool,
+    pub draining: watch::Receiver<bool>,
 }
 
 impl Default for Proxy {
@@ -40,12 +44,15 @@ impl Default for Proxy {
             aliases: Vec::new(),
             signed_in: true,
             usage: Ok(json!({"login": "octocat", "copilot_plan": "individual"})),
+            copilot: "http://127.0.0.1:9".into(),
+            manual_approval: true,
+            draining: watch::channel(false).1,
         }
     }
 }
 
 impl Proxy {
-    fn with_key(key: &str) -> Self {
+    pub fn with_key(key: &str) -> Self {
         Self {
             settings: Settings {
                 api_key: Some(Secret::new(key)),
@@ -56,8 +63,14 @@ impl Proxy {
     }
 
     fn doors(self) -> Doors {
-        let signed_in = self.signed_in;
+        self.start()()
+    }
+
+    /// Starts the actors; each worker makes its own doors to them.
+    pub fn start(self) -> impl Fn() -> Doors + Clone + Send + 'static {
+        let (signed_in, copilot) = (self.signed_in, self.copilot);
         let exchange = move || {
+            let copilot = copilot.clone();
             Box::pin(async move {
                 if !signed_in {
                     return Err(ExchangeError {
@@ -68,7 +81,7 @@ impl Proxy {
                 }
                 Ok(Exchanged {
                     token: Secret::new("the-credential"),
-                    base_url: "http://127.0.0.1:9".into(),
+                    base_url: copilot,
                     valid_for: Duration::from_secs(1800),
                     refresh_in: Duration::from_secs(1500),
                 })
@@ -81,7 +94,7 @@ impl Proxy {
             Box::pin(async move { usage }) as _
         };
         let approval = approval::Settings {
-            on: true,
+            on: self.manual_approval,
             timeout: Duration::from_secs(60),
         };
         let actors = Actors {
@@ -94,18 +107,20 @@ impl Proxy {
             quota: QuotaActor::new(Rc::new(usage)).start(),
         };
         let setup = Setup::new(crate::upstream::Settings::default()).unwrap();
-        let settings = crate::relay::Settings {
-            aliases: self
-                .aliases
-                .iter()
+        let aliases = self.aliases.iter();
+        let relay = crate::relay::Settings {
+            aliases: aliases
                 .map(|(from, to)| ((*from).to_owned(), (*to).to_owned()))
                 .collect(),
+            manual_approval: self.manual_approval,
             ..crate::relay::Settings::default()
         };
-        let (_, closing) = watch::channel(false);
-        Doors {
-            relay: Relay::new(Copilot::new(&setup), actors, settings, closing),
-            settings: Arc::new(self.settings),
+        let (settings, draining) = (Arc::new(self.settings), self.draining);
+        let closing = watch::channel(false).1;
+        move || Doors {
+            relay: Relay::new(Copilot::new(&setup), actors.clone(), relay.clone(), closing.clone()),
+            settings: settings.clone(),
+            draining: draining.clone(),
         }
     }
 }
