@@ -3,8 +3,9 @@
 const find = (id) => document.getElementById(id);
 const endpoint = new URLSearchParams(location.search).get("endpoint")?.trim() ?? "";
 const LIVE_MS = 2000;
-/** After so many live refreshes everything is asked for anew. */
+/** After so many live refreshes everything is asked for anew; sooner while the proxy is not ready. */
 const ALL_AFTER = 15;
+const ALL_AFTER_WHEN_NOT_READY = 2;
 const KEPT = 200;
 
 /** An element with attributes and children; an attribute that is false or missing is left out. */
@@ -179,10 +180,12 @@ function credentialOf(token) {
 }
 
 let uptime = 0;
+let ready = false;
 function showStatus(status, usage) {
   // A proxy that was started anew counts its revisions from the beginning.
   if (status.uptime_secs < uptime) revision = 0;
   uptime = status.uptime_secs;
+  ready = status.ready;
   const calls = `${count(status.calls.running)} running, ${count(status.calls.waiting)} waiting, ${count(status.calls.refused)} refused`;
   const pairs = [
     ["Login", usage?.login ?? "–"],
@@ -432,7 +435,7 @@ function tick() {
   if (busy || !find("live").checked || document.hidden || !find("login").hidden) return;
   ticks += 1;
   // After an outage everything may have changed.
-  const all = ticks % ALL_AFTER === 0 || !find("alert").hidden;
+  const all = ticks % (ready ? ALL_AFTER : ALL_AFTER_WHEN_NOT_READY) === 0 || !find("alert").hidden;
   run(all ? refreshAll : refreshLive);
 }
 
