@@ -133,6 +133,7 @@ fn models() -> Value {
         {"id": "claude-sonnet-4.5", "name": "Claude Sonnet 4.5", "vendor": "Anthropic", "model_picker_enabled": true,
          "supported_endpoints": ["/chat/completions", "/v1/messages"]},
         {"id": "off", "vendor": "OpenAI", "policy": {"state": "disabled"}},
+        {"id": "socket-only", "vendor": "OpenAI", "supported_endpoints": ["ws:/responses"]},
     ]})
 }
 
@@ -559,7 +560,7 @@ async fn the_dashboard_hears_how_things_stand() {
     );
     assert_eq!(
         (&status["models"]["count"], &status["calls"]["running"]),
-        (&json!(3), &json!(0))
+        (&json!(4), &json!(0))
     );
     let models = answers[1].json();
     assert_eq!(

@@ -22,7 +22,7 @@ use super::{Doors, error, identity, refusing};
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::relay::stream::{Flow, Piece};
-use crate::relay::{self, Answer, Call, Client};
+use crate::relay::{self, Answer, Call, Client, Relay};
 use crate::translate::ids::Ids;
 
 mod session;
@@ -94,7 +94,8 @@ async fn open(request: HttpRequest, payload: web::Payload, doors: web::Data<Door
     let socket = Socket {
         client: client_of(&request, Protocol::Responses),
         session: Session::new(doors.settings.max_body_bytes),
-        doors: Doors::clone(&doors),
+        relay: doors.relay.for_socket(),
+        draining: doors.draining.clone(),
         sender,
         turn: None,
     };
@@ -149,7 +150,8 @@ impl Drop for Seat {
 struct Socket {
     client: Client,
     session: Session,
-    doors: Doors,
+    relay: Relay,
+    draining: watch::Receiver<bool>,
     sender: actix_ws::Session,
     turn: Option<Turn>,
 }
@@ -225,7 +227,7 @@ impl Socket {
     ) -> Result<std::convert::Infallible, End> {
         let born = Instant::now();
         let mut idle_since = born;
-        let mut draining = self.doors.draining.clone();
+        let mut draining = self.draining.clone();
         loop {
             let until = (born + lifetime.whole).min(idle_since + lifetime.idle);
             tokio::select! {
@@ -293,7 +295,7 @@ impl Socket {
     }
 
     fn ask(&self, call: Call) -> LocalBoxFuture<'static, Result<Answer, relay::Error>> {
-        let relay = self.doors.relay.clone();
+        let relay = self.relay.clone();
         let answer = async move { relay.generate(call).await };
         // A bug of ours is this turn's misfortune and no other's.
         let answer = AssertUnwindSafe(answer).catch_unwind();

@@ -190,42 +190,71 @@ async fn an_idle_socket_goes_when_the_server_does() {
     assert_eq!(socket.closed().await, CloseCode::Away);
 }
 
-/// A Copilot that answers every request with two words, and tells what it was asked.
-fn copilot() -> (String, mpsc::UnboundedReceiver<Value>) {
+/// The events of an answer of two words, or the first of one that never goes on.
+fn events(asked: &Value) -> Vec<Value> {
+    let message = json!({"type": "message", "id": "msg_u", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "hi there", "annotations": []}]});
+    let usage = json!({"input_tokens": 3, "output_tokens": 2, "total_tokens": 5});
+    let mut events = vec![
+        json!({"type": "response.created", "response": {"id": "resp_u", "status": "in_progress", "output": []}}),
+        json!({"type": "response.output_item.added", "output_index": 0,
+            "item": {"type": "message", "id": "msg_a", "role": "assistant", "status": "in_progress", "content": []}}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": message}),
+        json!({"type": "response.completed",
+            "response": {"id": "resp_v", "status": "completed", "output": [message], "usage": usage}}),
+    ];
+    if asked.to_string().contains("[[hang]]") {
+        events.truncate(1);
+    }
+    events
+}
+
+/// What was asked of the Copilot below, and how.
+#[derive(Debug)]
+enum Heard {
+    Posted(Value),
+    /// The socket's number, and the frame.
+    Framed(usize, Value),
+}
+
+/// A Copilot that answers every request by HTTP, and by sockets if it has any, and tells what it was asked.
+fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
     let (told, asked) = mpsc::unbounded_channel();
     let server = HttpServer::new(move || {
-        let told = told.clone();
-        App::new().app_data(web::PayloadConfig::new(64 << 20)).route(
-            "/responses",
-            web::post().to(move |_: HttpRequest, body: web::Bytes| {
+        let post = {
+            let told = told.clone();
+            web::post().to(move |body: web::Bytes| {
                 let asked: Value = serde_json::from_slice(&body).unwrap();
-                let hangs = asked.to_string().contains("[[hang]]");
-                told.send(asked).unwrap();
-                let message = json!({"type": "message", "id": "msg_u", "role": "assistant", "status": "completed",
-                    "content": [{"type": "output_text", "text": "hi there", "annotations": []}]});
-                let usage = json!({"input_tokens": 3, "output_tokens": 2, "total_tokens": 5});
-                let events = [
-                    json!({"type": "response.created", "response": {"id": "resp_u", "status": "in_progress", "output": []}}),
-                    json!({"type": "response.output_item.added", "output_index": 0,
-                        "item": {"type": "message", "id": "msg_a", "role": "assistant", "status": "in_progress", "content": []}}),
-                    json!({"type": "response.output_item.done", "output_index": 0, "item": message}),
-                    json!({"type": "response.completed",
-                        "response": {"id": "resp_v", "status": "completed", "output": [message], "usage": usage}}),
-                ];
-                let events = if hangs { &events[..1] } else { &events[..] };
-                let text: String = events
-                    .iter()
-                    .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-                    .collect();
+                let events = events(&asked);
+                told.send(Heard::Posted(asked)).unwrap();
+                let frame = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+                let text: String = events.iter().map(frame).collect();
                 let first = futures_util::stream::once(async { Ok::<_, std::io::Error>(Bytes::from(text)) });
-                let body = if hangs {
+                let body = if events.len() == 1 {
                     first.chain(futures_util::stream::pending()).left_stream()
                 } else {
                     first.right_stream()
                 };
                 async { HttpResponse::Ok().content_type("text/event-stream").streaming(body) }
-            }),
-        )
+            })
+        };
+        let app = App::new().app_data(web::PayloadConfig::new(64 << 20));
+        if !sockets {
+            return app.route("/responses", post);
+        }
+        let (told, opened) = (told.clone(), std::cell::Cell::new(0));
+        let socket = web::get().to(move |request: HttpRequest, payload: web::Payload| {
+            opened.set(opened.get() + 1);
+            let (response, sender, frames) = actix_ws::handle(&request, payload).unwrap();
+            actix_rt::spawn(answer_frames(
+                told.clone(),
+                opened.get(),
+                sender,
+                frames.aggregate_continuations(),
+            ));
+            async { response }
+        });
+        app.service(web::resource("/responses").route(post).route(socket))
     })
     .workers(1)
     .disable_signals()
@@ -234,6 +263,32 @@ fn copilot() -> (String, mpsc::UnboundedReceiver<Value>) {
     let url = format!("http://{}", server.addrs()[0]);
     actix_rt::spawn(server.run());
     (url, asked)
+}
+
+async fn answer_frames(
+    told: mpsc::UnboundedSender<Heard>,
+    number: usize,
+    mut sender: actix_ws::Session,
+    mut frames: AggregatedMessageStream,
+) {
+    while let Some(Ok(frame)) = frames.recv().await {
+        let AggregatedMessage::Text(text) = frame else { return };
+        let asked: Value = serde_json::from_str(&text).unwrap();
+        let events = events(&asked);
+        let (cuts, refuses) = (text.contains("[[cut]]"), text.contains("[[refuse]]"));
+        told.send(Heard::Framed(number, asked)).unwrap();
+        if refuses {
+            let error = json!({"type": "error", "error": {"code": "user_model_rate_limited", "message": "slow down"}});
+            sender.text(error.to_string()).await.unwrap();
+            continue;
+        }
+        for event in events {
+            sender.text(event.to_string()).await.unwrap();
+            if cuts {
+                return;
+            }
+        }
+    }
 }
 
 /// Hears a turn to its end; its last event.
@@ -252,7 +307,7 @@ async fn whole_turn(socket: &mut impl Client) -> Value {
 
 #[actix_web::test]
 async fn k135_a_turn_continues_the_one_before() {
-    let (copilot, mut asked) = copilot();
+    let (copilot, mut asked) = copilot(false);
     let url = serve(Proxy {
         copilot,
         ..Proxy::default()
@@ -266,8 +321,12 @@ async fn k135_a_turn_continues_the_one_before() {
     let continued = json!({"type": "response.create", "input": "two", "previous_response_id": first["response"]["id"]});
     socket.ask(continued).await;
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
-    assert_eq!(asked.recv().await.unwrap()["input"].as_array().unwrap().len(), 1);
-    let input = asked.recv().await.unwrap()["input"].take();
+    let mut posted = async || match asked.recv().await.unwrap() {
+        Heard::Posted(body) => body["input"].clone(),
+        framed => panic!("{framed:?}"),
+    };
+    assert_eq!(posted().await.as_array().unwrap().len(), 1);
+    let input = posted().await;
     let said: Vec<&Value> = input
         .as_array()
         .unwrap()
@@ -279,7 +338,7 @@ async fn k135_a_turn_continues_the_one_before() {
 
 #[actix_web::test]
 async fn a_cancelled_turn_makes_room_for_the_next() {
-    let (copilot, _asked) = copilot();
+    let (copilot, _asked) = copilot(false);
     let url = serve(Proxy {
         copilot,
         ..Proxy::default()
@@ -297,4 +356,93 @@ async fn a_cancelled_turn_makes_room_for_the_next() {
         (&json!("response.failed"), &json!("cancelled"))
     );
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
+}
+
+#[actix_web::test]
+async fn a_model_with_a_socket_is_asked_by_one_and_the_socket_is_kept() {
+    let (copilot, mut asked) = copilot(true);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    for model in ["gpt-5.4", "socket-only"] {
+        socket
+            .ask(json!({"type": "response.create", "model": model, "input": "one"}))
+            .await;
+        assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
+        match asked.recv().await.unwrap() {
+            Heard::Framed(number, frame) => {
+                assert_eq!((number, &frame["type"]), (1, &json!("response.create")));
+                assert_eq!((&frame["initiator"], frame.get("stream")), (&json!("user"), None));
+                assert_eq!(frame["model"], model);
+            }
+            posted => panic!("{posted:?}"),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_turn_that_copilot_cuts_fails_and_the_socket_stays() {
+    let (copilot, mut asked) = copilot(true);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[cut]]"}))
+        .await;
+    assert_eq!(whole_turn(&mut socket).await["type"], "response.failed");
+    socket.ask(json!({"type": "response.create", "input": "two"})).await;
+    assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Framed(1, _)));
+    assert!(
+        matches!(asked.recv().await.unwrap(), Heard::Framed(2, _)),
+        "a new socket"
+    );
+}
+
+#[actix_web::test]
+async fn what_copilot_refuses_on_its_socket_is_not_asked_again() {
+    let (copilot, mut asked) = copilot(true);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[refuse]]"}))
+        .await;
+    let error = whole_turn(&mut socket).await;
+    assert_eq!(
+        (&error["status"], &error["error"]["message"]),
+        (&json!(429), &json!("slow down"))
+    );
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Framed(..)));
+    assert!(asked.try_recv().is_err());
+}
+
+#[actix_web::test]
+async fn where_the_socket_fails_http_serves() {
+    let (copilot, mut asked) = copilot(false);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "one"}))
+        .await;
+    assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Posted(_)));
+    socket
+        .ask(json!({"type": "response.create", "model": "socket-only", "input": "one"}))
+        .await;
+    let error = whole_turn(&mut socket).await;
+    assert_eq!(
+        (&error["type"], &error["status"]),
+        (&json!("error"), &json!(404)),
+        "there is no other way"
+    );
 }
