@@ -32,7 +32,7 @@ mod tests;
 use session::{Asked, Begun, Session};
 
 /// Sockets of this process.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+static SEATS: Seats = Seats(AtomicUsize::new(0));
 const MAX_SOCKETS: usize = 64;
 /// The longest message, in one frame or several.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -76,7 +76,7 @@ async fn open(request: HttpRequest, payload: web::Payload, doors: web::Data<Door
     if !asks_for_socket(&request) {
         return upgrade_required(&request);
     }
-    let Some(seat) = Seat::take() else {
+    let Some(seat) = SEATS.take() else {
         let failure = Failure {
             retry_after: Some("5".into()),
             ..Failure::new(Kind::RateLimited, format!("{MAX_SOCKETS} sockets are open; close one"))
@@ -128,21 +128,23 @@ fn upgrade_required(request: &HttpRequest) -> HttpResponse {
     response
 }
 
-/// One of the places for sockets; dropping it frees it.
-struct Seat;
+/// The places for sockets.
+struct Seats(AtomicUsize);
 
-impl Seat {
-    fn take() -> Option<Self> {
+/// One of the places; dropping it frees it.
+struct Seat<'a>(&'a Seats);
+
+impl Seats {
+    fn take(&self) -> Option<Seat<'_>> {
         let free = |open| (open < MAX_SOCKETS).then_some(open + 1);
-        OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
-            .ok()
-            .map(|_| Self)
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
+        taken.ok().map(|_| Seat(self))
     }
 }
 
-impl Drop for Seat {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,7 @@
 //! A real server on a free port, and a real client of its sockets.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -215,6 +217,26 @@ enum Heard {
     Posted(Value),
     /// The socket's number, and the frame.
     Framed(usize, Value),
+    /// The caller of a hanging answer has left.
+    Left,
+}
+
+/// Tells when it is dropped.
+struct Tells(mpsc::UnboundedSender<Heard>);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        let _ = self.0.send(Heard::Left);
+    }
+}
+
+#[test]
+fn there_are_so_many_places_and_no_more() {
+    let seats = Seats(AtomicUsize::new(0));
+    let mut taken: Vec<Seat> = (0..MAX_SOCKETS).map(|_| seats.take().unwrap()).collect();
+    assert!(seats.take().is_none());
+    taken.pop();
+    assert!(seats.take().is_some());
 }
 
 /// A Copilot that answers every request by HTTP, and by sockets if it has any, and tells what it was asked.
@@ -231,7 +253,12 @@ fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
                 let text: String = events.iter().map(frame).collect();
                 let first = futures_util::stream::once(async { Ok::<_, std::io::Error>(Bytes::from(text)) });
                 let body = if events.len() == 1 {
-                    first.chain(futures_util::stream::pending()).left_stream()
+                    let tells = Tells(told.clone());
+                    let hangs = futures_util::stream::poll_fn(move |_| {
+                        let _ = &tells;
+                        std::task::Poll::Pending
+                    });
+                    first.chain(hangs).left_stream()
                 } else {
                     first.right_stream()
                 };
@@ -242,7 +269,7 @@ fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
         if !sockets {
             return app.route("/responses", post);
         }
-        let (told, opened) = (told.clone(), std::cell::Cell::new(0));
+        let (told, opened) = (told.clone(), Rc::new(Cell::new(0)));
         let socket = web::get().to(move |request: HttpRequest, payload: web::Payload| {
             opened.set(opened.get() + 1);
             let (response, sender, frames) = actix_ws::handle(&request, payload).unwrap();
@@ -323,7 +350,7 @@ async fn k135_a_turn_continues_the_one_before() {
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
     let mut posted = async || match asked.recv().await.unwrap() {
         Heard::Posted(body) => body["input"].clone(),
-        framed => panic!("{framed:?}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(posted().await.as_array().unwrap().len(), 1);
     let input = posted().await;
@@ -359,6 +386,24 @@ async fn a_cancelled_turn_makes_room_for_the_next() {
 }
 
 #[actix_web::test]
+async fn a_client_that_leaves_takes_its_turn_along() {
+    let (copilot, mut asked) = copilot(false);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[hang]]"}))
+        .await;
+    assert_eq!(socket.heard().await["type"], "response.created");
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Posted(_)));
+    drop(socket);
+    let left = tokio::time::timeout(Duration::from_secs(1), asked.recv()).await;
+    assert!(matches!(left, Ok(Some(Heard::Left))), "{left:?}");
+}
+
+#[actix_web::test]
 async fn a_model_with_a_socket_is_asked_by_one_and_the_socket_is_kept() {
     let (copilot, mut asked) = copilot(true);
     let url = serve(Proxy {
@@ -377,7 +422,7 @@ async fn a_model_with_a_socket_is_asked_by_one_and_the_socket_is_kept() {
                 assert_eq!((&frame["initiator"], frame.get("stream")), (&json!("user"), None));
                 assert_eq!(frame["model"], model);
             }
-            posted => panic!("{posted:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -396,11 +441,11 @@ async fn a_turn_that_copilot_cuts_fails_and_the_socket_stays() {
     assert_eq!(whole_turn(&mut socket).await["type"], "response.failed");
     socket.ask(json!({"type": "response.create", "input": "two"})).await;
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
-    assert!(matches!(asked.recv().await.unwrap(), Heard::Framed(1, _)));
-    assert!(
-        matches!(asked.recv().await.unwrap(), Heard::Framed(2, _)),
-        "a new socket"
-    );
+    let mut sockets = async || match asked.recv().await.unwrap() {
+        Heard::Framed(number, _) => number,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((sockets().await, sockets().await), (1, 2));
 }
 
 #[actix_web::test]
