@@ -67,6 +67,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub actors: Actors,
     server: Server,
+    draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
     grace: Duration,
 }
@@ -106,6 +107,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
     if let Some(make) = asker {
         actors.approval.do_send(Attach(make(actors.approval.clone())));
     }
+    let (draining, drained) = watch::channel(false);
     let (closing, closed) = watch::channel(false);
     let doors = Arc::new(settings.http.clone());
     let (relay, of_workers) = (settings.relay.clone(), actors.clone());
@@ -115,6 +117,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         http::app(Doors {
             relay,
             settings: doors.clone(),
+            draining: drained.clone(),
         })
     });
     if let Some(workers) = settings.server.workers {
@@ -146,6 +149,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         address,
         actors,
         server,
+        draining,
         closing,
         grace,
     })
@@ -191,12 +195,17 @@ impl Running {
     /// Serves until SIGTERM or Ctrl-C, then lets streams finish; a second signal ends it at once.
     pub async fn wait(self) -> std::io::Result<()> {
         let Self {
-            server, closing, grace, ..
+            server,
+            draining,
+            closing,
+            grace,
+            ..
         } = self;
         let handle = server.handle();
         let drain = async {
             signal().await;
             log::info!("shutting down; running answers have {} s", grace.as_secs());
+            let _ = draining.send(true);
             actix_rt::spawn(handle.stop(true));
             tokio::select! {
                 () = tokio::time::sleep(grace.saturating_sub(LAST_WORDS)) => {
