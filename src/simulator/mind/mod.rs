@@ -1,0 +1,462 @@
+//! What the stand-in model decides to say. Knows a conversation and the tools on offer; no protocol and no clock.
+//!
+//! It answers the last thing a person said. A documented wish ([`steps`]) becomes a call of one of the client's own
+//! tools; once the result is there, it goes on to the next wish or reports. All else is answered by quoting it.
+
+pub mod schema;
+pub mod steps;
+
+use serde_json::{Value, json};
+
+/// What was said, as any protocol can tell it.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// The model's name, for greetings.
+    pub model: String,
+    pub system: String,
+    pub turns: Vec<Turn>,
+    pub tools: Vec<Tool>,
+    pub choice: Choice,
+    /// The answer must be JSON; with a schema, of this shape.
+    pub json: Option<Value>,
+    /// The request turns reasoning on.
+    pub thinks: bool,
+    /// The family says a word before it calls a tool.
+    pub announces: bool,
+    pub max_output: Option<u64>,
+    pub stop: Vec<String>,
+}
+
+/// One contribution to the conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Turn {
+    /// Texts of a person, each block its own; machine text among them is not yet removed.
+    Human(Vec<String>),
+    Model(String),
+    Called,
+    Result(String),
+}
+
+/// A tool on offer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tool {
+    pub name: String,
+    /// Where it lives, for tools offered inside a namespace.
+    pub namespace: Option<String>,
+    pub kind: ToolKind,
+    /// The schema of its arguments; null for tools that take none.
+    pub schema: Value,
+}
+
+/// How a tool is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToolKind {
+    #[default]
+    Function,
+    /// Takes free text.
+    Custom,
+    LocalShell,
+    Shell,
+    ApplyPatch,
+}
+
+/// Whether a tool must be called.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Choice {
+    #[default]
+    Auto,
+    None,
+    Required,
+    Named(String),
+}
+
+/// A call the model makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub tool: String,
+    pub namespace: Option<String>,
+    pub kind: ToolKind,
+    pub input: Value,
+}
+
+impl Call {
+    /// The input as it is streamed: JSON, or the text itself where it is free text or breaks off.
+    pub fn input_text(&self) -> String {
+        match &self.input {
+            Value::String(text) => text.clone(),
+            input => input.to_string(),
+        }
+    }
+}
+
+/// How an answer ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    Stop,
+    StopSequence(String),
+    Calls,
+    Length,
+    Refusal,
+    Filter,
+}
+
+/// What the model says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub reasoning: Option<String>,
+    /// The text, in the pieces it is streamed in.
+    pub text: Vec<String>,
+    pub calls: Vec<Call>,
+    pub ending: Ending,
+}
+
+impl Answer {
+    pub fn whole_text(&self) -> String {
+        self.text.concat()
+    }
+
+    /// Tokens of the answer without its reasoning, estimated.
+    pub fn tokens(&self) -> u64 {
+        let text: usize = self.text.iter().map(String::len).sum();
+        let calls: usize = self
+            .calls
+            .iter()
+            .map(|call| call.tool.len() + call.input_text().len() + 8)
+            .sum();
+        tokens(text + calls)
+    }
+
+    pub fn reasoning_tokens(&self) -> u64 {
+        self.reasoning.as_deref().map_or(0, |text| tokens(text.len()))
+    }
+}
+
+/// Tokens of so many bytes: four to the token.
+pub fn tokens(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
+}
+
+/// Wishes of whoever tests: what the answer should be like, whatever was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub refusal: bool,
+    pub filter: bool,
+    /// Stop in the middle, as if the limit were reached.
+    pub length: bool,
+    /// All wished calls at once, and at least two.
+    pub parallel: bool,
+    /// So many pieces of text instead of an answer.
+    pub long: Option<usize>,
+}
+
+/// The longest result that is repeated in an answer.
+const REPORTED: usize = 2000;
+
+impl Conversation {
+    /// What the person last said, machine text and fault markers removed.
+    pub fn prompt(&self) -> String {
+        without_markers(&self.last_human().1)
+    }
+
+    /// The last words of a person, markers still in them, and how many tools have answered since.
+    pub fn last_human(&self) -> (usize, String) {
+        let mut results = 0;
+        for turn in self.turns.iter().rev() {
+            match turn {
+                Turn::Result(_) => results += 1,
+                Turn::Human(texts) => {
+                    let text = human_text(texts);
+                    if !text.is_empty() {
+                        return (results, text);
+                    }
+                }
+                Turn::Model(_) | Turn::Called => {}
+            }
+        }
+        (results, String::new())
+    }
+
+    /// Results of the calls made since the person last spoke.
+    fn results(&self, count: usize) -> Vec<&str> {
+        let mut results: Vec<&str> = self
+            .turns
+            .iter()
+            .rev()
+            .filter_map(|turn| match turn {
+                Turn::Result(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .take(count)
+            .collect();
+        results.reverse();
+        results
+    }
+
+    /// Everything said so far that may name the folder the client works in.
+    fn surroundings(&self) -> impl Iterator<Item = &str> {
+        let human = self.turns.iter().flat_map(|turn| match turn {
+            Turn::Human(texts) => texts.as_slice(),
+            _ => &[],
+        });
+        std::iter::once(self.system.as_str()).chain(human.map(String::as_str))
+    }
+
+    /// The model's answer.
+    pub fn answer(&self, wishes: Wishes) -> Answer {
+        let reasoning = self.thinks.then(|| self.reasoning());
+        if wishes.refusal || wishes.filter {
+            return Answer {
+                reasoning: None,
+                text: Vec::new(),
+                calls: Vec::new(),
+                ending: if wishes.refusal {
+                    Ending::Refusal
+                } else {
+                    Ending::Filter
+                },
+            };
+        }
+        let calls = self.calls(wishes);
+        let mut answer = if calls.is_empty() {
+            let text = self.text(wishes);
+            Answer {
+                reasoning,
+                text,
+                calls,
+                ending: Ending::Stop,
+            }
+        } else {
+            let announced = self.announces && self.choice == Choice::Auto;
+            let text = announced.then(|| super::playback::words(&format!("I will use {}.", calls[0].tool)));
+            Answer {
+                reasoning,
+                text: text.unwrap_or_default(),
+                calls,
+                ending: Ending::Calls,
+            }
+        };
+        if wishes.length {
+            cut_in_the_middle(&mut answer);
+        }
+        self.keep_limits(&mut answer);
+        answer
+    }
+
+    fn reasoning(&self) -> String {
+        format!("The user wants me to deal with: {}", shortened(&self.prompt(), 200))
+    }
+
+    /// The calls to make now; none if the answer is words.
+    fn calls(&self, wishes: Wishes) -> Vec<Call> {
+        if self.tools.is_empty() || self.choice == Choice::None {
+            return Vec::new();
+        }
+        let (done, _) = self.last_human();
+        let awaited = done > 0;
+        let steps = steps::read(&self.prompt());
+        let folder = self.surroundings().find_map(steps::working_folder);
+        let mut calls: Vec<Call> = steps
+            .iter()
+            .skip(done)
+            .filter_map(|step| steps::call(step, &self.tools, folder.as_deref()))
+            .collect();
+        if let Choice::Named(name) = &self.choice {
+            calls.retain(|call| call.tool == *name);
+        }
+        if wishes.parallel && !awaited {
+            if let [only] = calls.as_slice() {
+                calls.push(only.clone());
+            }
+        } else {
+            calls.truncate(1);
+        }
+        if calls.is_empty() && !awaited {
+            calls.extend(self.forced_call());
+        }
+        calls
+    }
+
+    /// The call that the request insists on, with arguments that fit.
+    fn forced_call(&self) -> Option<Call> {
+        let tool = match &self.choice {
+            Choice::Named(name) => self.tools.iter().find(|tool| tool.name == *name)?,
+            Choice::Required => self.tools.first()?,
+            Choice::Auto | Choice::None => return None,
+        };
+        let prompt = self.prompt();
+        Some(Call {
+            tool: tool.name.clone(),
+            namespace: tool.namespace.clone(),
+            kind: tool.kind,
+            input: match tool.kind {
+                ToolKind::Custom => Value::String(prompt),
+                ToolKind::Function => schema::fit(&tool.schema, &prompt),
+                ToolKind::LocalShell => json!({"command": ["true"]}),
+                ToolKind::Shell => json!({"commands": ["true"]}),
+                ToolKind::ApplyPatch => json!({"diff": "+\n", "path": "empty.txt", "type": "create_file"}),
+            },
+        })
+    }
+
+    fn text(&self, wishes: Wishes) -> Vec<String> {
+        if let Some(chunks) = wishes.long {
+            return (0..chunks).map(|at| format!("word{at} ")).collect();
+        }
+        let prompt = self.prompt();
+        let (done, _) = self.last_human();
+        let text = if let Some(schema) = &self.json {
+            schema::fit(schema, &title(&prompt)).to_string()
+        } else if done > 0 {
+            let results: Vec<String> = self
+                .results(done)
+                .into_iter()
+                .map(|result| shortened(result.trim(), REPORTED))
+                .collect();
+            format!("The tool answered: {}", results.join("\n"))
+        } else if prompt.is_empty() {
+            format!("Hello, this is a simulated {}.", self.model)
+        } else if asks_for_title(&self.system) {
+            title(&prompt)
+        } else {
+            format!("You said: {prompt}")
+        };
+        super::playback::words(&text)
+    }
+
+    /// Cuts the answer at a stop sequence, or where the limit of tokens is.
+    fn keep_limits(&self, answer: &mut Answer) {
+        let text = answer.whole_text();
+        let stop = self.stop.iter().filter(|stop| !stop.is_empty());
+        let found = stop.filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min();
+        if let Some((at, stop)) = found {
+            answer.text = super::playback::words(text.get(..at).unwrap_or_default());
+            answer.calls.clear();
+            answer.ending = Ending::StopSequence(stop.clone());
+        }
+        let Some(max) = self.max_output else { return };
+        if answer.tokens() + answer.reasoning_tokens() > max {
+            let mut room = usize::try_from(max).unwrap_or(usize::MAX).saturating_mul(4);
+            if let Some(reasoning) = &mut answer.reasoning {
+                *reasoning = shortened(reasoning, room / 2);
+                room -= reasoning.len().min(room);
+            }
+            let text = answer.whole_text();
+            let kept = text.floor_char_boundary(room);
+            if kept < text.len() || text.is_empty() {
+                answer.calls.clear();
+            }
+            answer.text = super::playback::words(text.get(..kept).unwrap_or_default());
+            cut_calls(answer);
+            answer.ending = Ending::Length;
+        }
+    }
+}
+
+/// Half of what would have been said: the last call, or else the text, breaks off.
+fn cut_in_the_middle(answer: &mut Answer) {
+    if answer.calls.is_empty() {
+        answer.text.truncate(answer.text.len().div_ceil(2));
+    } else {
+        cut_calls(answer);
+    }
+    answer.ending = Ending::Length;
+}
+
+/// Breaks the last call's input off in the middle.
+fn cut_calls(answer: &mut Answer) {
+    if let Some(call) = answer.calls.last_mut() {
+        let input = call.input_text();
+        let kept = input
+            .get(..input.floor_char_boundary(input.len() / 2))
+            .unwrap_or_default();
+        call.input = Value::String(kept.to_owned());
+    }
+}
+
+/// The texts of a person without what programs put beside them.
+fn human_text(texts: &[String]) -> String {
+    let own: Vec<String> = texts
+        .iter()
+        .map(|text| without_reminders(text))
+        .filter(|text| !text.is_empty() && !is_machine_text(text))
+        .collect();
+    unquoted(&own.join("\n"))
+}
+
+/// Text that a client adds on its own: one element of markup from end to end, or a note to a result.
+fn is_machine_text(text: &str) -> bool {
+    if text == "Tool loaded." || text.starts_with("Image from tool result ") || text.starts_with("# AGENTS.md") {
+        return true;
+    }
+    let Some(rest) = text.strip_prefix('<') else {
+        return false;
+    };
+    let name: String = rest
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || "_- ".contains(*c))
+        .collect();
+    let name = name.split(' ').next().unwrap_or_default();
+    !name.is_empty() && text.ends_with(&format!("</{name}>"))
+}
+
+/// The text without its `<system-reminder>` elements.
+fn without_reminders(text: &str) -> String {
+    const OPEN: &str = "<system-reminder>";
+    const CLOSE: &str = "</system-reminder>";
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, inside)) = rest.split_once(OPEN) {
+        kept.push_str(before);
+        rest = inside.split_once(CLOSE).map_or("", |(_, after)| after);
+    }
+    kept.push_str(rest);
+    kept.trim().to_owned()
+}
+
+/// A prompt that its client wrapped in quotation marks, as command lines do.
+fn unquoted(text: &str) -> String {
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(inside) if !inside.replace("\\\"", "").contains('"') => inside.replace("\\\"", "\""),
+        _ => text.to_owned(),
+    }
+}
+
+/// The text without `[[sim:…]]`.
+fn without_markers(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("[[sim:") {
+        kept.push_str(before);
+        rest = after.split_once("]]").map_or("", |(_, rest)| rest);
+    }
+    kept.push_str(rest);
+    kept.trim().to_owned()
+}
+
+/// Whether the system prompt wants a title for a conversation.
+fn asks_for_title(system: &str) -> bool {
+    let system = system.to_ascii_lowercase();
+    system.contains("title generator") || system.contains("generate a title") || system.contains("thread title")
+}
+
+/// A few words that name the prompt.
+fn title(prompt: &str) -> String {
+    let line = prompt
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("Untitled");
+    shortened(
+        line.split_whitespace().take(7).collect::<Vec<_>>().join(" ").as_str(),
+        60,
+    )
+}
+
+/// At most so many bytes of the text.
+fn shortened(text: &str, limit: usize) -> String {
+    text.get(..text.floor_char_boundary(limit))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests;
