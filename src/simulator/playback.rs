@@ -130,6 +130,8 @@ impl Playback {
         }
         if self.pace.cut_after.is_some_and(|after| self.sent >= after) {
             self.broken = true;
+            // Lets what was said so far leave before the line breaks.
+            tokio::task::yield_now().await;
             return Some(Next::Broken);
         }
         if self.pace.error_after.is_some_and(|after| self.sent >= after) {
