@@ -8,12 +8,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::checks::{self, list};
+use super::delivery::{Rendering, deliver};
 use super::faults::Instead;
 use super::gate::{self, Caller, Door, Pass};
 use super::github::unix_now;
 use super::mind::{Answer, Choice, Conversation, Ending, Tool, Turn};
 use super::models::served_name;
-use super::playback::{Piece, Playback, Writer};
+use super::playback::{Piece, Writer};
 use super::reply::{self, Refusal};
 use super::seals;
 use super::state::State;
@@ -47,18 +48,8 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     gate::charge(state, &pass);
     gate::wait(&pass.effects).await;
     suit(&mut talk, &pass.model, &body);
-    let answer = talk.answer(pass.effects.wishes);
-    let written = Written::new(&pass, answer, &body);
-    let mut head = gate::answer_head(state, request, &pass);
-    if body["stream"] != true {
-        return Ok(head
-            .content_type("application/json")
-            .body(reply::json_body(written.whole())));
-    }
-    let pace = pass.effects.pace.clone();
-    let source = written.answer.clone();
-    let playback = Playback::new(&source, Box::new(Chunks::new(written)), pace, state.open_stream());
-    Ok(head.content_type("text/event-stream").streaming(playback.into_body()))
+    let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body);
+    Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
 
 /// What was said so far.
@@ -235,6 +226,20 @@ impl Written {
         })
     }
 
+    fn prompt_filter(&self) -> Value {
+        let safe = json!({"filtered": false, "severity": "safe"});
+        json!([{
+            "content_filter_results": {"hate": safe, "self_harm": safe, "sexual": safe, "violence": safe},
+            "prompt_index": 0,
+        }])
+    }
+}
+
+impl Rendering for Written {
+    fn answer(&self) -> Arc<Answer> {
+        self.answer.clone()
+    }
+
     fn whole(&self) -> Value {
         let mut message = Map::new();
         message.insert("role".into(), json!("assistant"));
@@ -290,12 +295,8 @@ impl Written {
         answer
     }
 
-    fn prompt_filter(&self) -> Value {
-        let safe = json!({"filtered": false, "severity": "safe"});
-        json!([{
-            "content_filter_results": {"hate": safe, "self_harm": safe, "sexual": safe, "violence": safe},
-            "prompt_index": 0,
-        }])
+    fn into_writer(self) -> Box<dyn Writer> {
+        Box::new(Chunks::new(self))
     }
 }
 

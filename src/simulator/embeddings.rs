@@ -32,7 +32,10 @@ pub async fn embed(request: HttpRequest, body: Bytes, state: web::Data<State>) -
         let body = gate::object(&body)?;
         let pass = gate::admit(&state, &caller, DOOR, &body, &Conversation::default())?;
         let answer = answer(&pass.model, &body)?;
-        let mut head = gate::answer_head(&state, &request, &pass);
+        let mut head = reply::head(&request, 200);
+        for (name, value) in gate::quota_headers(&state, pass.caller.seat) {
+            head.insert_header((name, value));
+        }
         Ok(head.content_type("application/json").body(reply::json_body(answer)))
     };
     match answer() {

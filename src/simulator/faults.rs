@@ -8,7 +8,7 @@
 //! | `token-expired` | 403 with the code `token_expired` |
 //! | `overflow` | 400, the prompt is too long |
 //! | `signature` `encrypted` `connection` | 400 about a signature, 400 about encrypted content, 401 about an item's id |
-//! | `html` `empty` | 200 with a web page, 200 with nothing |
+//! | `html` `empty` `gzip` | 200 with a web page, with nothing, with a compressed body nobody asked for |
 //! | `hang` | no head, ever |
 //! | `slow ms=500` | the head comes late |
 //! | `silence secs=5` | head and first event, then nothing for so long |
@@ -52,6 +52,7 @@ pub enum Instead {
     /// A 200 that is no answer.
     Page,
     Nothing,
+    Compressed,
     Silence,
 }
 
@@ -102,6 +103,7 @@ impl Fault {
         match name {
             "html" => effects.instead = Some(Instead::Page),
             "empty" => effects.instead = Some(Instead::Nothing),
+            "gzip" => effects.instead = Some(Instead::Compressed),
             "hang" => effects.instead = Some(Instead::Silence),
             "slow" => effects.wait = pause(),
             "trickle" => effects.pace.delay = pause(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::rt::time::sleep;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -28,6 +28,10 @@ const INTEGRATIONS: [&str; 6] = [
     "jetbrains-chat",
     "visualstudio-chat",
 ];
+
+/// `{}`, compressed with gzip.
+const EMPTY_OBJECT: &[u8] =
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x01\x02\x00\xfd\xff{}C\xbf\xa6\xa3\x02\x00\x00\x00";
 
 /// A request that was let in, and paid for.
 pub struct Pass {
@@ -114,6 +118,10 @@ pub fn authenticate(state: &State, request: &HttpRequest) -> Result<usize, Refus
         Bearer::Exchanged(seat) => (seat, true),
         Bearer::Direct(seat) => (seat, false),
         Bearer::Expired => return Err(Refusal::text(401, "IDE token expired: unauthorized: token expired")),
+        Bearer::Personal if credential(request).starts_with("github_pat_") => {
+            let message = "unauthorized: Personal Access Token does not have Copilot Requests permission";
+            return Err(Refusal::text(401, message));
+        }
         Bearer::Personal => {
             return Err(Refusal::text(
                 400,
@@ -151,12 +159,14 @@ pub fn authenticate(state: &State, request: &HttpRequest) -> Result<usize, Refus
 }
 
 /// A fault planned for an endpoint that has no prompt.
-pub fn planned_only(state: &State, name: &str) -> Result<(), Instead> {
-    let Some(what) = state.memory().planned(name) else {
+pub async fn planned_only(state: &State, name: &str) -> Result<(), Instead> {
+    let planned = state.memory().planned(name);
+    let Some(what) = planned else {
         return Ok(());
     };
     let mut effects = Effects::default();
     apply(what, &mut effects, Protocol::Chat);
+    wait(&effects).await;
     effects.instead.map_or(Ok(()), Err)
 }
 
@@ -171,6 +181,7 @@ fn apply(what: What, effects: &mut Effects, protocol: Protocol) {
 
 /// Everything after the bearer.
 pub fn admit(state: &State, caller: &Caller, door: Door, body: &Value, talk: &Conversation) -> Result<Pass, Instead> {
+    let weight = Weight::of(door.protocol, body);
     let mut memory = state.memory();
     let effects = effects(&mut memory, door, talk);
     let id = body["model"].as_str().unwrap_or_default();
@@ -192,7 +203,9 @@ pub fn admit(state: &State, caller: &Caller, door: Door, body: &Value, talk: &Co
         return Err(instead);
     }
     let model = known(model, door)?;
-    let weight = Weight::of(door.protocol, body);
+    if memory.plan.is_free() && !is_free(&model) {
+        return Err(not_supported().into());
+    }
     fits(&weight, &model, door)?;
     has_vision(&weight, &model, caller, door)?;
     let cached = if door.generates {
@@ -235,11 +248,7 @@ fn mark(door: &str, fault: &str, prompt: &str) -> u64 {
 /// The model, if it exists, is enabled, and answers at this endpoint.
 fn known(model: Option<Arc<Model>>, door: Door) -> Result<Arc<Model>, Refusal> {
     let Some(model) = model.filter(|model| model.policy == "enabled") else {
-        return Err(Refusal::openai(
-            "model_not_supported",
-            "model",
-            "The requested model is not supported.",
-        ));
+        return Err(not_supported());
     };
     let speaks = match door.name {
         "embeddings" => model.endpoints.embeddings,
@@ -254,6 +263,16 @@ fn known(model: Option<Arc<Model>>, door: Door) -> Result<Arc<Model>, Refusal> {
         return Err(Refusal::copilot(400, "unsupported_api_for_model", message));
     }
     Ok(model)
+}
+
+fn not_supported() -> Refusal {
+    Refusal::openai("model_not_supported", "model", "The requested model is not supported.")
+}
+
+/// Whether free plans may use the model.
+fn is_free(model: &Model) -> bool {
+    let plans = model.raw["billing"]["restricted_to"].as_array();
+    plans.is_none_or(|plans| plans.is_empty() || plans.iter().any(|plan| plan == "free"))
 }
 
 fn fits(weight: &Weight, model: &Model, door: Door) -> Result<(), Refusal> {
@@ -332,6 +351,10 @@ pub async fn instead(state: &State, request: &HttpRequest, instead: Instead) -> 
             .content_type("text/html")
             .body("<!doctype html><title>Maintenance</title><p>We will be back.</p>\n"),
         Instead::Nothing => reply::head(request, 200).finish(),
+        Instead::Compressed => reply::head(request, 200)
+            .content_type("application/json")
+            .insert_header(("content-encoding", "gzip"))
+            .body(EMPTY_OBJECT),
         Instead::Silence => {
             let _open = state.open_stream();
             std::future::pending().await
@@ -351,13 +374,4 @@ pub fn object(body: &[u8]) -> Result<Value, Refusal> {
     let body: Option<Value> = serde_json::from_slice(body).ok();
     body.filter(Value::is_object)
         .ok_or_else(|| Refusal::copilot(400, "invalid_request_body", "the request body is not a JSON object"))
-}
-
-/// The head of an answer, with the quota as it is now.
-pub fn answer_head(state: &State, request: &HttpRequest, pass: &Pass) -> HttpResponseBuilder {
-    let mut head = reply::head(request, 200);
-    for (name, value) in quota_headers(state, pass.caller.seat) {
-        head.insert_header((name, value));
-    }
-    head
 }

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// `POST /login/device/code`.
 pub async fn device_code(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
     gate::record(&state, &request, &body);
-    if let Err(instead) = gate::planned_only(&state, "device") {
+    if let Err(instead) = gate::planned_only(&state, "device").await {
         return gate::instead(&state, &request, instead).await;
     }
     let asked = fields(&request, &body);
@@ -75,7 +75,7 @@ pub async fn device_page() -> HttpResponse {
 /// `POST /login/oauth/access_token`.
 pub async fn access_token(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
     gate::record(&state, &request, &body);
-    if let Err(instead) = gate::planned_only(&state, "access_token") {
+    if let Err(instead) = gate::planned_only(&state, "access_token").await {
         return gate::instead(&state, &request, instead).await;
     }
     let asked = fields(&request, &body);
@@ -221,66 +221,58 @@ fn rest_error(name: &str) -> Refusal {
 
 /// `GET /copilot_internal/v2/token`.
 pub async fn exchange(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &Bytes::new());
-    match exchanged(&state, &request) {
-        Ok(answer) => rest_answer(&request, answer),
-        Err(instead) => rest_instead(&state, &request, instead).await,
-    }
-}
-
-fn exchanged(state: &State, request: &HttpRequest) -> Result<Value, Instead> {
-    gate::planned_only(state, "token")?;
-    let agent = gate::header(request, "user-agent");
-    if agent.is_empty() || agent.starts_with("Go-http-client") {
-        return Err(rest_error("go_http_client").into());
-    }
-    let seat = seat(state, request)?;
-    if !may_exchange(gate::credential(request)) {
-        return Err(rest_error("wrong_oauth_app").into());
-    }
-    let mut memory = state.memory();
-    let error = memory.exchange_error.as_deref().or(memory.plan.exchange_error());
-    if let Some(error) = error {
-        return Err(rest_error(error).into());
-    }
-    Ok(memory.exchange(seat, state.url(), unix_now(), Instant::now()))
+    rest(&request, &state, "token", exchanged).await
 }
 
 /// `GET /copilot_internal/user`.
 pub async fn account(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &Bytes::new());
-    let answer = || -> Result<Value, Instead> {
-        gate::planned_only(&state, "user")?;
-        let at = seat(&state, &request)?;
-        let memory = state.memory();
-        let seat = memory.seats.get(at).ok_or_else(|| rest_error("bad_credentials"))?;
-        Ok(memory.plan.account(&seat.login, &seat.chat, &seat.premium, state.url()))
+    let account = |state: &State, request: &HttpRequest| {
+        let seat = seat(state, request)?;
+        Ok(state.account(seat))
     };
-    match answer() {
-        Ok(answer) => rest_answer(&request, answer),
-        Err(instead) => rest_instead(&state, &request, instead).await,
-    }
+    rest(&request, &state, "user", account).await
 }
 
 /// `GET /user`.
 pub async fn user(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &Bytes::new());
-    let answer = || -> Result<Value, Instead> {
-        gate::planned_only(&state, "github_user")?;
-        let at = seat(&state, &request)?;
-        let memory = state.memory();
-        let seat = memory.seats.get(at).ok_or_else(|| rest_error("bad_credentials"))?;
-        Ok(plans::github_user(&seat.login, seat.id))
+    let user = |state: &State, request: &HttpRequest| {
+        let seat = seat(state, request)?;
+        Ok(state.github_user(seat))
     };
-    match answer() {
-        Ok(answer) => rest_answer(&request, answer),
-        Err(instead) => rest_instead(&state, &request, instead).await,
+    rest(&request, &state, "github_user", user).await
+}
+
+/// An answer of the REST interface, or what was planned in its place.
+async fn rest(
+    request: &HttpRequest,
+    state: &State,
+    name: &str,
+    answer: impl FnOnce(&State, &HttpRequest) -> Result<Value, Refusal>,
+) -> HttpResponse {
+    gate::record(state, request, &Bytes::new());
+    match gate::planned_only(state, name).await {
+        Ok(()) => match answer(state, request) {
+            Ok(answer) => rest_answer(request, answer),
+            Err(refusal) => refusal.rest_response(request),
+        },
+        Err(Instead::Refusal(refusal)) => refusal.rest_response(request),
+        Err(other) => gate::instead(state, request, other).await,
     }
 }
 
-async fn rest_instead(state: &State, request: &HttpRequest, instead: Instead) -> HttpResponse {
-    match instead {
-        Instead::Refusal(refusal) => refusal.rest_response(request),
-        other => gate::instead(state, request, other).await,
+fn exchanged(state: &State, request: &HttpRequest) -> Result<Value, Refusal> {
+    let agent = gate::header(request, "user-agent");
+    if agent.is_empty() || agent.starts_with("Go-http-client") {
+        return Err(rest_error("go_http_client"));
+    }
+    let seat = seat(state, request)?;
+    if !may_exchange(gate::credential(request)) {
+        return Err(rest_error("wrong_oauth_app"));
+    }
+    let mut memory = state.memory();
+    let error = memory.exchange_error.as_deref().or(memory.plan.exchange_error());
+    match error {
+        Some(error) => Err(rest_error(error)),
+        None => Ok(memory.exchange(seat, state.url(), unix_now(), Instant::now())),
     }
 }

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::chat::{content_texts, function, texts};
 use super::checks::{self, list};
+use super::delivery::{Rendering, deliver};
 use super::faults::Instead;
 use super::gate::{self, Caller, Door, Pass};
 use super::mind::{Answer, Choice, Conversation, Ending, Turn};
 use super::models::served_name;
-use super::playback::{Piece, Playback, Writer};
+use super::playback::{Piece, Writer};
 use super::reply;
 use super::seals;
 use super::state::State;
@@ -56,16 +57,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     talk.thinks = matches!(body["thinking"]["type"].as_str(), Some("enabled" | "adaptive"));
     talk.announces = true;
     let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body);
-    let mut head = gate::answer_head(state, request, &pass);
-    if body["stream"] != true {
-        return Ok(head
-            .content_type("application/json")
-            .body(reply::json_body(written.whole())));
-    }
-    let source = written.answer.clone();
-    let events = Box::new(Events { written, index: 0 });
-    let playback = Playback::new(&source, events, pass.effects.pace.clone(), state.open_stream());
-    Ok(head.content_type("text/event-stream").streaming(playback.into_body()))
+    Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
 
 /// `POST /v1/messages/count_tokens`.
@@ -224,6 +216,12 @@ impl Written {
             .then(|| json!({"category": category, "explanation": "This request was declined.", "type": "refusal"}));
         json!({"stop_details": details, "stop_reason": reason, "stop_sequence": sequence})
     }
+}
+
+impl Rendering for Written {
+    fn answer(&self) -> Arc<Answer> {
+        self.answer.clone()
+    }
 
     fn whole(&self) -> Value {
         let mut content = Vec::new();
@@ -252,6 +250,13 @@ impl Written {
         answer["type"] = json!("message");
         answer["usage"] = self.usage(self.usage.output);
         answer
+    }
+
+    fn into_writer(self) -> Box<dyn Writer> {
+        Box::new(Events {
+            written: self,
+            index: 0,
+        })
     }
 }
 

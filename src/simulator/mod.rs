@@ -40,13 +40,14 @@
 //! models ─┤                    ┌─ mind     what to say
 //! chat, responses, messages ───┼─ checks   what is refused
 //! websocket, embeddings ───────┤─ gate     who may ask
-//! control ─┐                   └─ playback how it comes
+//! control ─┐                   └─ delivery, playback   how it comes
 //!          └─ state, recorder, faults, plans, usage, seals, reply
 //! ```
 
 mod chat;
 mod checks;
 mod control;
+mod delivery;
 mod embeddings;
 pub mod faults;
 mod gate;

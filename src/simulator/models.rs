@@ -73,7 +73,7 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse
     gate::record(&state, &request, &web::Bytes::new());
     let answer = async {
         gate::authenticate(&state, &request)?;
-        gate::planned_only(&state, "models")?;
+        gate::planned_only(&state, "models").await?;
         let list = state.memory().models.list.clone();
         Ok::<_, Instead>(json_answer(&request, list))
     };

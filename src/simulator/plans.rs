@@ -134,6 +134,10 @@ impl Plan {
         (self.name == "not_signed_up").then_some("not_signed_up")
     }
 
+    pub fn is_free(&self) -> bool {
+        self.sku() == "free_limited_copilot"
+    }
+
     /// A fresh token string.
     pub fn token(&self, expires_at: u64) -> String {
         let sample = self.sample()["token"].as_str().unwrap_or_default();

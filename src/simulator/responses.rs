@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::chat::{content_texts, function};
 use super::checks::{self, list};
+use super::delivery::{Rendering, deliver};
 use super::faults::Instead;
 use super::gate::{self, Caller, Door, Pass};
 use super::github::unix_now;
 use super::mind::{Answer, Call, Choice, Conversation, Ending, Tool, ToolKind, Turn};
 use super::models::served_name;
-use super::playback::{Piece, Playback, Writer};
+use super::playback::{Piece, Writer};
 use super::reply;
 use super::seals;
 use super::state::State;
@@ -54,16 +55,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     gate::wait(&pass.effects).await;
     suit(&mut talk, &pass.model, &body);
     let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body, connection);
-    let mut head = gate::answer_head(state, request, &pass);
-    if body["stream"] != true {
-        return Ok(head
-            .content_type("application/json")
-            .body(reply::json_body(written.whole())));
-    }
-    let source = written.answer.clone();
-    let events = Box::new(Events::new(Arc::new(written), None));
-    let playback = Playback::new(&source, events, pass.effects.pace.clone(), state.open_stream());
-    Ok(head.content_type("text/event-stream").streaming(playback.into_body()))
+    Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
 
 /// An earlier response that is not known here.
@@ -346,12 +338,22 @@ impl Written {
             _ => "completed",
         }
     }
+}
+
+impl Rendering for Written {
+    fn answer(&self) -> Arc<Answer> {
+        self.answer.clone()
+    }
 
     fn whole(&self) -> Value {
         let mut response = self.response(&self.terminal_id, self.status(), self.output());
         response["copilot_usage"] = self.copilot_usage.clone();
         response["output_text"] = Value::Null;
         response
+    }
+
+    fn into_writer(self) -> Box<dyn Writer> {
+        Box::new(Events::new(Arc::new(self), None))
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Settings;
 use super::faults::{Planned, What};
 use super::models::Models;
-use super::plans::{Counter, Plan};
+use super::plans::{self, Counter, Plan};
 use super::recorder::Recorder;
 use super::seals;
 
@@ -147,6 +147,22 @@ impl State {
     /// Said once, when the port is known.
     pub fn set_url(&self, url: String) {
         self.url.get_or_init(|| url);
+    }
+
+    /// What GitHub says of a seat's plan and quota.
+    pub fn account(&self, seat: usize) -> Value {
+        let memory = self.memory();
+        let seat = memory.seats.get(seat);
+        seat.map_or(Value::Null, |seat| {
+            memory.plan.account(&seat.login, &seat.chat, &seat.premium, self.url())
+        })
+    }
+
+    /// What GitHub says of a seat's person.
+    pub fn github_user(&self, seat: usize) -> Value {
+        let memory = self.memory();
+        let seat = memory.seats.get(seat);
+        seat.map_or(Value::Null, |seat| plans::github_user(&seat.login, seat.id))
     }
 
     /// Counts an answer under way until the guard is dropped.

@@ -41,7 +41,7 @@ pub async fn connect(request: HttpRequest, payload: web::Payload, state: web::Da
         Ok(caller) => caller,
         Err(refusal) => return refusal.response(&request),
     };
-    if let Err(instead) = gate::planned_only(&state, "upgrade") {
+    if let Err(instead) = gate::planned_only(&state, "upgrade").await {
         return gate::instead(&state, &request, instead).await;
     }
     let Ok((mut response, session, frames)) = actix_ws::handle(&request, payload) else {
@@ -174,7 +174,7 @@ impl Socket {
                 Flow::Go
             }
             Err(Instead::Silence) => Flow::Go,
-            Err(Instead::Page | Instead::Nothing) => Flow::Break,
+            Err(Instead::Page | Instead::Nothing | Instead::Compressed) => Flow::Break,
         }
     }
 
@@ -225,14 +225,15 @@ impl Socket {
         let pass = gate::admit(&self.state, &caller, DOOR, &whole, &talk)?;
         let strict_ids = self.state.memory().settings.strict_ids;
         let connection = strict_ids.then_some(self.connection);
+        // Only a frame has these two, and no answer repeats them.
+        if let Some(body) = body.as_object_mut() {
+            body.shift_remove("type");
+            body.shift_remove("initiator");
+        }
         checks::responses::check(&pass.model, &body, connection, &known_calls)?;
         gate::charge(&self.state, &pass);
         gate::wait(&pass.effects).await;
         responses::suit(&mut talk, &pass.model, &body);
-        // What the answer repeats is the request itself, not what it continues.
-        if let Some(body) = body.as_object_mut() {
-            body.shift_remove("type");
-        }
         let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body, self.connection);
         self.remember(&written, whole);
         let source = written.answer.clone();

@@ -216,13 +216,17 @@ fn calls<'a>(model: &Model, message: &'a Value, at: usize) -> Result<Vec<&'a str
 
 /// Opaque reasoning comes back as it was given, to the family that gave it.
 fn opaque(model: &Model, message: &Value) -> Verdict {
-    match message["reasoning_opaque"].as_str() {
-        Some(opaque) if !model.is_gpt() && !seals::is_seal(opaque, "opaque", model.house()) => {
-            let message = "reasoning_opaque is not valid for this model";
-            Err(Refusal::copilot(400, "invalid_request_body", message))
-        }
-        _ => Ok(()),
+    let Some(opaque) = message["reasoning_opaque"].as_str().filter(|_| !model.is_gpt()) else {
+        return Ok(());
+    };
+    // Claude's own signature, from its own protocol, is as good.
+    let signed = message["reasoning_text"].as_str().unwrap_or_default();
+    let is_signature = model.is_claude() && seals::is_seal(opaque, "thinking", signed);
+    if is_signature || seals::is_seal(opaque, "opaque", model.house()) {
+        return Ok(());
     }
+    let message = "reasoning_opaque is not valid for this model";
+    Err(Refusal::copilot(400, "invalid_request_body", message))
 }
 
 fn content(model: &Model, message: &Value, at: usize) -> Verdict {

@@ -8,7 +8,7 @@ use crate::simulator::reply::Refusal;
 use crate::simulator::seals::{self, Origin};
 
 /// Fields that are known and taken.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 24] = [
     "model",
     "input",
     "instructions",
@@ -33,8 +33,6 @@ const FIELDS: [&str; 26] = [
     "safety_identifier",
     "user",
     "previous_response_id",
-    "initiator",
-    "type",
 ];
 
 /// Fields that OpenAI knows and Copilot refuses.

@@ -411,7 +411,11 @@ fn responses_refuses_what_copilot_refuses() {
             item(output.clone()),
             "No tool call found for function call output with call_id a",
         ),
-        (CODEX, item(json!({"type": "item_reference", "id": "msg_1"})), "not found"),
+        (
+            CODEX,
+            item(json!({"type": "item_reference", "id": "msg_1"})),
+            "not found",
+        ),
         (
             CODEX,
             item(json!({"type": "ghost_snapshot"})),

@@ -377,7 +377,7 @@ fn cut_calls(answer: &mut Answer) {
 fn human_text(texts: &[String]) -> String {
     let own: Vec<String> = texts
         .iter()
-        .map(|text| without_reminders(text))
+        .map(|text| without_additions(text))
         .filter(|text| !text.is_empty() && !is_machine_text(text))
         .collect();
     unquoted(&own.join("\n"))
@@ -385,7 +385,7 @@ fn human_text(texts: &[String]) -> String {
 
 /// Text that a client adds on its own: one element of markup from end to end, or a note to a result.
 fn is_machine_text(text: &str) -> bool {
-    if text == "Tool loaded." || text.starts_with("Image from tool result ") || text.starts_with("# AGENTS.md") {
+    if text == "Tool loaded." || text.starts_with("Image from tool result ") {
         return true;
     }
     let Some(rest) = text.strip_prefix('<') else {
@@ -399,18 +399,34 @@ fn is_machine_text(text: &str) -> bool {
     !name.is_empty() && text.ends_with(&format!("</{name}>"))
 }
 
-/// The text without its `<system-reminder>` elements.
-fn without_reminders(text: &str) -> String {
-    const OPEN: &str = "<system-reminder>";
-    const CLOSE: &str = "</system-reminder>";
+/// Elements that clients put around what they add to a person's words.
+const ADDED: [&str; 4] = [
+    "system-reminder",
+    "environment_context",
+    "user_instructions",
+    "INSTRUCTIONS",
+];
+
+/// The text without such elements, and without the heading that stands before one of them.
+fn without_additions(text: &str) -> String {
+    let mut text = text.to_owned();
+    for name in ADDED {
+        text = without_element(&text, name);
+    }
+    let own: Vec<&str> = text.lines().filter(|line| !line.starts_with("# AGENTS.md")).collect();
+    own.join("\n").trim().to_owned()
+}
+
+fn without_element(text: &str, name: &str) -> String {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, inside)) = rest.split_once(OPEN) {
+    while let Some((before, inside)) = rest.split_once(&open) {
         kept.push_str(before);
-        rest = inside.split_once(CLOSE).map_or("", |(_, after)| after);
+        rest = inside.split_once(&close).map_or("", |(_, after)| after);
     }
     kept.push_str(rest);
-    kept.trim().to_owned()
+    kept
 }
 
 /// A prompt that its client wrapped in quotation marks, as command lines do.

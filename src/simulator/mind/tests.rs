@@ -143,6 +143,9 @@ fn a_person_is_told_from_a_program() {
         human_text(&["\"please run: echo \\\"a\\\"\"".into()]),
         "please run: echo \"a\""
     );
+    let merged = "# AGENTS.md instructions for /x\n<INSTRUCTIONS>\nbe nice\n</INSTRUCTIONS>\n\n\
+                  <environment_context>\n<cwd>/x</cwd>\n</environment_context>\n\nplease run: ls";
+    assert_eq!(human_text(&[merged.into()]), "please run: ls");
     assert_eq!(
         human_text(&["<environment_context>\n<cwd>/x</cwd>\n</environment_context>".into()]),
         ""
