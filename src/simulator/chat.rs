@@ -1,5 +1,6 @@
-//! `/chat/completions`: reads a conversation, writes an answer, whole or as chunks, with Copilot's oddities. Claude's text
-//! and calls come as two choices; Azure's models begin with a filter chunk and put usage on the last one.
+//! `/chat/completions`: reads a conversation, writes an answer, whole or as chunks, with Copilot's oddities. Claude's
+//! text and calls come as two choices; Azure's models begin with a filter chunk and put usage on the last one; Gemini
+//! gives each call whole, all under index 0; Kimi repeats id and name in every piece of a call.
 
 use std::sync::Arc;
 
@@ -222,7 +223,10 @@ impl Written {
         let verdict =
             |filtered: bool| json!({"filtered": filtered, "severity": if filtered { "medium" } else { "safe" }});
         json!({
-            "hate": verdict(false), "self_harm": verdict(false), "sexual": verdict(false), "violence": verdict(filtered),
+            "hate": verdict(false),
+            "self_harm": verdict(false),
+            "sexual": verdict(false),
+            "violence": verdict(filtered),
         })
     }
 
@@ -264,7 +268,10 @@ impl Rendering for Written {
             })
             .collect();
         let finish = self.finish();
-        let choice = |index: usize, message: Value, finish: &str| json!({"finish_reason": finish, "index": index, "message": message});
+        let choice = |index: usize, message: Value, finish: &str| {
+            let (reason, at) = (finish, index);
+            json!({"finish_reason": reason, "index": at, "message": message})
+        };
         let mut choices = match (calls.is_empty(), self.call_choice()) {
             (false, 1) => {
                 let second = json!({"role": "assistant", "tool_calls": calls});
@@ -352,15 +359,32 @@ impl Chunks {
         )));
     }
 
-    fn call(&mut self, at: usize, function: Value, begins: bool, out: &mut Vec<Frame>) {
-        let mut call = json!({"function": function, "index": at});
-        if begins {
-            call["id"] = json!(self.written.call_ids.get(at));
-            call["type"] = json!("function");
+    /// The beginning of a call, or the next piece of its input.
+    fn call(&mut self, at: usize, piece: Option<String>, out: &mut Vec<Frame>) {
+        let Some(call) = self.written.answer.calls.get(at) else {
+            return;
+        };
+        let begins = piece.is_none();
+        let is_gemini = self.written.model.is_gemini();
+        if is_gemini && !begins {
+            return;
         }
+        let input = if is_gemini {
+            call.input_text()
+        } else {
+            piece.unwrap_or_default()
+        };
+        let mut function = json!({"arguments": input});
+        let mut delta = json!({"index": if is_gemini { 0 } else { at }});
+        if begins || self.written.model.vendor == "Moonshot AI" {
+            function["name"] = json!(call.tool);
+            delta["id"] = json!(self.written.call_ids.get(at));
+            delta["type"] = json!("function");
+        }
+        delta["function"] = function;
         let delta = Map::from_iter([
             ("content".to_owned(), Value::Null),
-            ("tool_calls".to_owned(), json!([call])),
+            ("tool_calls".to_owned(), json!([delta])),
         ]);
         self.delta(self.written.call_choice(), delta, out);
     }
@@ -427,11 +451,8 @@ impl Writer for Chunks {
                 self.delta(0, Map::from_iter([("reasoning_text".to_owned(), json!(text))]), out);
             }
             Piece::Text(text) => self.text(&text, out),
-            Piece::CallOpen(at) => {
-                let name = self.written.answer.calls.get(at).map(|call| call.tool.as_str());
-                self.call(at, json!({"arguments": "", "name": name}), true, out);
-            }
-            Piece::Call(at, input) => self.call(at, json!({"arguments": input}), false, out),
+            Piece::CallOpen(at) => self.call(at, None, out),
+            Piece::Call(at, input) => self.call(at, Some(input), out),
             Piece::Close => self.close(out),
             Piece::ReasoningOpen | Piece::ReasoningClose | Piece::TextOpen | Piece::TextClose | Piece::CallClose(_) => {
             }

@@ -1,9 +1,10 @@
-//! What can go wrong on demand. A fault is named in the prompt, as `[[sim:NAME key=value]]`, or set through the control
-//! door. Knows the wire, not the models.
+//! What can go wrong on demand. A fault is named in the prompt, as `[[sim:NAME key=value]]`, or set through the
+//! control door. Knows the wire, not the models.
 //!
 //! | name | effect |
 //! |---|---|
-//! | `401` `402` `403` `413` `421` `422` `429` `466` `499` `500` `502` `503` `504` `529` | that status, as Copilot words it; `retry-after=7` for 402, 429 and 503 |
+//! | `401` `403` `413` `421` `422` `466` `499` `500` `502` `504` `529` | that status, as Copilot words it |
+//! | `402` `429` `503` | likewise, with `retry-after=7` |
 //! | `tos` | 403 that speaks of the terms of service |
 //! | `token-expired` | 403 with the code `token_expired` |
 //! | `overflow` | 400, the prompt is too long |

@@ -24,11 +24,21 @@
 //!
 //! | control | does |
 //! |---|---|
-//! | `POST /_sim/fault` | plans a fault: `{"endpoint": "chat", "status": 429, "headers": {…}, "body": …, "times": 1}` or `{"endpoint": "chat", "fault": "cut after=2"}` |
-//! | `POST /_sim/settings` | `token_lifetime`, `refresh_in`, `expire_tokens`, `plan`, `quota`, `overage_permitted`, `device`, `approve_after_polls`, `device_interval`, `exchange_error`, `revoked`, `host`, `models`, `event_delay`, `socket_lifetime`, `strict_ids` |
+//! | `POST /_sim/fault` | plans a fault: an answer, or one of the names |
+//! | `POST /_sim/settings` | changes settings, below |
 //! | `GET /_sim/requests?since=N` | what was asked, secrets left out |
 //! | `GET /_sim/stats` | exchanges, polls, open streams, requests |
 //! | `POST /_sim/reset` | everything as at the start |
+//!
+//! ```text
+//! {"endpoint": "chat", "status": 429, "headers": {"retry-after": "7"}, "body": {"error": {…}}, "times": 2}
+//! {"endpoint": "messages", "fault": "cut after=2"}
+//! ```
+//!
+//! Settings, times in seconds: `token_lifetime`, `refresh_in`, `expire_tokens` (true: now), `exchange_error` (one of
+//! GitHub's notifications), `revoked`, `plan` (a name in `fixtures/user.json`), `quota`, `overage_permitted`, `device`
+//! (`approve`, `deny`, `expire`, `pending`), `approve_after_polls`, `device_interval`, `host` (the only one that CAPI
+//! answers to), `models` (a whole list), `event_delay`, `socket_lifetime`, `strict_ids`.
 //!
 //! Endpoints for faults: `chat`, `responses`, `websocket`, `upgrade`, `messages`, `count_tokens`, `embeddings`,
 //! `models`, `token`, `user`, `github_user`, `device`, `access_token`, or `*`.

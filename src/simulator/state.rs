@@ -1,5 +1,5 @@
-//! What the simulator remembers: seats with their quota, tokens, device codes, planned faults, prefixes seen. Plain data
-//! and methods; time is an argument where it decides. Knows no HTTP.
+//! What the simulator remembers: seats with their quota, tokens, device codes, planned faults, prefixes seen. Plain
+//! data and methods; time is an argument where it decides. Knows no HTTP.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -161,7 +161,8 @@ fn messages(model: &Model, messages: &[Value]) -> Verdict {
             "system" | "developer" | "user" => content(model, message, at)?,
             other => {
                 let message = format!(
-                    "Invalid value: '{other}'. Supported values are: 'system', 'assistant', 'user', 'tool', and 'developer'."
+                    "Invalid value: '{other}'. Supported values are: 'system', 'assistant', 'user', 'tool', and \
+                     'developer'."
                 );
                 return Err(Refusal::openai(
                     "invalid_value",
@@ -206,7 +207,7 @@ fn calls<'a>(model: &Model, message: &'a Value, at: usize) -> Result<Vec<&'a str
             let message = "tool call arguments must be a JSON object in a string";
             return Err(Refusal::openai("invalid_tool_call_format", "messages", message));
         }
-        if !call["id"].as_str().is_some_and(|id| !id.is_empty()) || !call["function"]["name"].is_string() {
+        if call["id"].as_str().is_none_or(str::is_empty) || !call["function"]["name"].is_string() {
             let message = "a tool call needs an id and a function name";
             return Err(Refusal::openai("invalid_tool_call_format", "messages", message));
         }

@@ -192,7 +192,8 @@ fn thinking(model: &Model, body: &Value) -> Verdict {
             let budget = thinking["budget_tokens"].as_u64().unwrap_or(0);
             if budget < 1024 {
                 return complain(
-                    "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024 (budget_tokens: Input should be >= 1024)",
+                    "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024 (budget_tokens: \
+                     Input should be >= 1024)",
                 );
             }
             if body["max_tokens"].as_u64().is_some_and(|most| budget >= most) {
@@ -564,8 +565,8 @@ fn pairing(messages: &[Value]) -> Verdict {
         let missing: Vec<&String> = calls.iter().filter(|id| !results.contains(id)).collect();
         if let Some(first) = missing.first() {
             return complain(format!(
-                "messages.{at}: `tool_use` ids were found without `tool_result` blocks immediately after: {first}. Each \
-                 `tool_use` block must have a corresponding `tool_result` block in the next message."
+                "messages.{at}: `tool_use` ids were found without `tool_result` blocks immediately after: {first}. \
+                 Each `tool_use` block must have a corresponding `tool_result` block in the next message."
             ));
         }
         let results = ids(Some(message), "tool_result", "tool_use_id");
@@ -577,8 +578,8 @@ fn pairing(messages: &[Value]) -> Verdict {
         for (number, id) in results.iter().enumerate() {
             if !calls.contains(id) {
                 return complain(format!(
-                    "messages.{at}.content.{number}: unexpected `tool_use_id` found in `tool_result` blocks: {id}. Each \
-                     `tool_result` block must have a corresponding `tool_use` block in the previous message."
+                    "messages.{at}.content.{number}: unexpected `tool_use_id` found in `tool_result` blocks: {id}. \
+                     Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
                 ));
             }
             if results.iter().take(number).any(|other| other == id) {
@@ -637,8 +638,8 @@ fn thoughts_first(body: &Value, messages: &[Value]) -> Verdict {
     match list(turn, "content").first().and_then(|block| block["type"].as_str()) {
         Some("thinking" | "redacted_thinking") => Ok(()),
         Some(kind) => complain(format!(
-            "messages.{at}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kind}`. When `thinking` \
-             is enabled, a final `assistant` message must start with a thinking block (preceeding the lastmost set of \
+            "messages.{at}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kind}`. When \
+             `thinking` is enabled, a final `assistant` message must start with a thinking block (preceeding the lastmost set of \
              `tool_use` and `tool_result` blocks)."
         )),
         None => Ok(()),

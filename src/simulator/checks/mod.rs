@@ -39,7 +39,8 @@ fn function(tool: &Value, path: &str, schema: &str) -> Verdict {
     let name = tool["name"].as_str().unwrap_or_default();
     if !is_name(name, 64) {
         let message = format!(
-            "Invalid '{path}.name': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
+            "Invalid '{path}.name': string does not match pattern. Expected a string that matches the pattern \
+             '^[a-zA-Z0-9_-]+$'."
         );
         return Err(Refusal::openai("invalid_value", &format!("{path}.name"), message));
     }
@@ -97,7 +98,8 @@ fn strict(schema: &Value, what: &str) -> Verdict {
 fn count_of_tools(tools: &[Value]) -> Verdict {
     if tools.len() > MOST_TOOLS {
         let message = format!(
-            "Invalid 'tools': array too long. Expected an array with maximum length {MOST_TOOLS}, but got an array with length {} instead.",
+            "Invalid 'tools': array too long. Expected an array with maximum length {MOST_TOOLS}, but got an array with \
+             length {} instead.",
             tools.len()
         );
         return Err(Refusal::openai("array_above_max_length", "tools", message));
@@ -164,7 +166,8 @@ fn output_limit(model: &Model, body: &Value, name: &str, least: u64) -> Verdict 
     match model.limits.output {
         Some(most) if asked > most => {
             let message = format!(
-                "{name} is too large: {asked}. This model supports at most {most} completion tokens, whereas you provided {asked}."
+                "{name} is too large: {asked}. This model supports at most {most} completion tokens, whereas you \
+                 provided {asked}."
             );
             Err(Refusal::openai("invalid_value", name, message))
         }

@@ -8,6 +8,8 @@ pub mod steps;
 
 use serde_json::{Value, json};
 
+use super::playback::words;
+
 /// What was said, as any protocol can tell it.
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
@@ -227,7 +229,7 @@ impl Conversation {
             }
         } else {
             let announced = self.announces && self.choice == Choice::Auto;
-            let text = announced.then(|| super::playback::words(&format!("I will use {}.", calls[0].tool)));
+            let text = announced.then(|| words(&format!("I will use {}.", calls[0].tool)));
             Answer {
                 reasoning,
                 text: text.unwrap_or_default(),
@@ -238,7 +240,10 @@ impl Conversation {
         if wishes.length {
             cut_in_the_middle(&mut answer);
         }
-        self.keep_limits(&mut answer);
+        if wishes.long.is_none() {
+            self.keep_stops(&mut answer);
+            self.keep_limit(&mut answer);
+        }
         answer
     }
 
@@ -307,7 +312,7 @@ impl Conversation {
         let text = if let Some(schema) = &self.json {
             schema::fit(schema, &title(&prompt)).to_string()
         } else if done > 0 {
-            let results: Vec<String> = self
+            let results: Vec<&str> = self
                 .results(done)
                 .into_iter()
                 .map(|result| shortened(result.trim(), REPORTED))
@@ -320,35 +325,39 @@ impl Conversation {
         } else {
             format!("You said: {prompt}")
         };
-        super::playback::words(&text)
+        words(&text)
     }
 
-    /// Cuts the answer at a stop sequence, or where the limit of tokens is.
-    fn keep_limits(&self, answer: &mut Answer) {
+    /// Cuts the answer at the first stop sequence in it.
+    fn keep_stops(&self, answer: &mut Answer) {
         let text = answer.whole_text();
-        let stop = self.stop.iter().filter(|stop| !stop.is_empty());
-        let found = stop.filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min();
+        let stops = self.stop.iter().filter(|stop| !stop.is_empty());
+        let found = stops.filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min();
         if let Some((at, stop)) = found {
-            answer.text = super::playback::words(text.get(..at).unwrap_or_default());
+            answer.text = words(shortened(&text, at));
             answer.calls.clear();
             answer.ending = Ending::StopSequence(stop.clone());
         }
-        let Some(max) = self.max_output else { return };
-        if answer.tokens() + answer.reasoning_tokens() > max {
-            let mut room = usize::try_from(max).unwrap_or(usize::MAX).saturating_mul(4);
-            if let Some(reasoning) = &mut answer.reasoning {
-                *reasoning = shortened(reasoning, room / 2);
-                room -= reasoning.len().min(room);
-            }
-            let text = answer.whole_text();
-            let kept = text.floor_char_boundary(room);
-            if kept < text.len() || text.is_empty() {
-                answer.calls.clear();
-            }
-            answer.text = super::playback::words(text.get(..kept).unwrap_or_default());
-            cut_calls(answer);
-            answer.ending = Ending::Length;
+    }
+
+    /// Cuts the answer where the limit of tokens is.
+    fn keep_limit(&self, answer: &mut Answer) {
+        let total = answer.tokens() + answer.reasoning_tokens();
+        let Some(most) = self.max_output.filter(|most| total > *most) else {
+            return;
+        };
+        let mut room = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(4);
+        if let Some(reasoning) = &mut answer.reasoning {
+            *reasoning = shortened(reasoning, room / 2).to_owned();
+            room -= reasoning.len();
         }
+        let text = answer.whole_text();
+        if room < text.len() {
+            answer.text = words(shortened(&text, room));
+            answer.calls.clear();
+        }
+        cut_last_call(answer);
+        answer.ending = Ending::Length;
     }
 }
 
@@ -357,19 +366,16 @@ fn cut_in_the_middle(answer: &mut Answer) {
     if answer.calls.is_empty() {
         answer.text.truncate(answer.text.len().div_ceil(2));
     } else {
-        cut_calls(answer);
+        cut_last_call(answer);
     }
     answer.ending = Ending::Length;
 }
 
 /// Breaks the last call's input off in the middle.
-fn cut_calls(answer: &mut Answer) {
+fn cut_last_call(answer: &mut Answer) {
     if let Some(call) = answer.calls.last_mut() {
         let input = call.input_text();
-        let kept = input
-            .get(..input.floor_char_boundary(input.len() / 2))
-            .unwrap_or_default();
-        call.input = Value::String(kept.to_owned());
+        call.input = Value::String(shortened(&input, input.len() / 2).to_owned());
     }
 }
 
@@ -461,17 +467,15 @@ fn title(prompt: &str) -> String {
         .lines()
         .find(|line| !line.trim().is_empty())
         .unwrap_or("Untitled");
-    shortened(
-        line.split_whitespace().take(7).collect::<Vec<_>>().join(" ").as_str(),
-        60,
-    )
+    let words: Vec<&str> = line.split_whitespace().take(7).collect();
+    shortened(&words.join(" "), 60).to_owned()
 }
 
-/// At most so many bytes of the text.
-fn shortened(text: &str, limit: usize) -> String {
-    text.get(..text.floor_char_boundary(limit))
-        .unwrap_or_default()
-        .to_owned()
+/// At most so many bytes of the text, whole characters only.
+fn shortened(text: &str, limit: usize) -> &str {
+    let limit = limit.min(text.len());
+    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+mod client;
+
 use std::time::Duration;
 
 use actix_web::rt::time::sleep;
@@ -6,124 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::protocol::sse::{Decoder, Frame};
-
-/// A client of a simulator of its own.
-struct Client {
-    simulator: Simulator,
-    http: awc::Client,
-    token: String,
-    initiator: &'static str,
-    extra: Vec<(&'static str, &'static str)>,
-}
-
-struct Answer {
-    status: u16,
-    kind: String,
-    headers: actix_web::http::header::HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}: {}", self.status, self.text))
-    }
-
-    fn frames(&self) -> Vec<Frame> {
-        let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
-        decoder.feed(self.text.clone().into(), &mut frames).unwrap();
-        decoder.finish(&mut frames);
-        frames
-    }
-
-    fn events(&self) -> Vec<Value> {
-        let frames = self.frames().into_iter().filter(|frame| !frame.is_done());
-        frames
-            .map(|frame| serde_json::from_slice(&frame.data).unwrap())
-            .collect()
-    }
-}
-
-impl Client {
-    async fn new(settings: Settings) -> Self {
-        let simulator = start(settings).await.unwrap();
-        let http = awc::Client::builder().disable_timeout().finish();
-        let mut client = Self {
-            simulator,
-            http,
-            token: String::new(),
-            initiator: "user",
-            extra: Vec::new(),
-        };
-        let exchanged = client.exchange().await;
-        client.token = exchanged.json()["token"].as_str().unwrap().to_owned();
-        client
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.simulator.url)
-    }
-
-    async fn github(&self, path: &str, token: &str) -> Answer {
-        let request = self
-            .http
-            .get(self.url(path))
-            .insert_header(("user-agent", "GitHubCopilotChat/1"));
-        let request = request.insert_header(("authorization", format!("token {token}")));
-        answer(request.send().await.unwrap()).await
-    }
-
-    async fn exchange(&self) -> Answer {
-        self.github("/copilot_internal/v2/token", DEMO_GITHUB_TOKEN).await
-    }
-
-    fn request(&self, path: &str) -> awc::ClientRequest {
-        let mut request = self
-            .http
-            .post(self.url(path))
-            .insert_header(("authorization", format!("Bearer {}", self.token)))
-            .insert_header(("editor-version", "vscode/1.116.0"))
-            .insert_header(("copilot-integration-id", "vscode-chat"))
-            .insert_header(("x-initiator", self.initiator));
-        for header in &self.extra {
-            request = request.insert_header(*header);
-        }
-        request
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        answer(self.request(path).send_body(body.to_string()).await.unwrap()).await
-    }
-
-    async fn control(&self, path: &str, body: Value) {
-        let response = self.http.post(self.url(path)).send_json(&body).await.unwrap();
-        assert_eq!(response.status(), 200, "{body}");
-    }
-
-    async fn premium(&self) -> f64 {
-        let account = self.github("/copilot_internal/user", DEMO_GITHUB_TOKEN).await.json();
-        account["quota_snapshots"]["premium_interactions"]["quota_remaining"]
-            .as_f64()
-            .unwrap()
-    }
-}
-
-async fn answer<S>(mut response: awc::ClientResponse<S>) -> Answer
-where
-    S: futures_util::Stream<Item = Result<bytes::Bytes, awc::error::PayloadError>> + Unpin,
-{
-    let body = response.body().limit(64 << 20).await.unwrap_or_default();
-    Answer {
-        status: response.status().as_u16(),
-        kind: response
-            .headers()
-            .get("content-type")
-            .map_or("", |kind| kind.to_str().unwrap())
-            .to_owned(),
-        headers: response.headers().clone(),
-        text: String::from_utf8(body.to_vec()).unwrap(),
-    }
-}
+use client::{Answer, Client, answer};
 
 fn chat(model: &str, prompt: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": prompt}]})
@@ -723,9 +608,9 @@ async fn tokens_expire_and_requests_are_recorded() {
 async fn embeddings_and_models_answer() {
     let client = Client::new(Settings::default()).await;
     let body = json!({"model": "text-embedding-3-small", "input": ["one", "two"], "dimensions": 8});
-    let answer = client.post("/embeddings", body).await.json();
-    assert_eq!(answer["data"][1]["embedding"].as_array().unwrap().len(), 8);
-    assert!(answer.get("object").is_none() && answer.get("model").is_none());
+    let embedded = client.post("/embeddings", body).await.json();
+    assert_eq!(embedded["data"][1]["embedding"].as_array().unwrap().len(), 8);
+    assert!(embedded.get("object").is_none() && embedded.get("model").is_none());
     let scalar = client
         .post(
             "/embeddings",
@@ -735,7 +620,7 @@ async fn embeddings_and_models_answer() {
     assert_eq!(scalar.status, 400);
     let request = client.http.get(client.url("/models"));
     let request = request.insert_header(("authorization", format!("Bearer {}", client.token)));
-    let list = super::tests::answer(
+    let list = answer(
         request
             .insert_header(("editor-version", "vscode/1"))
             .send()
@@ -744,4 +629,113 @@ async fn embeddings_and_models_answer() {
     )
     .await;
     assert_eq!(list.json()["data"].as_array().unwrap().len(), 35);
+}
+
+#[actix_web::test]
+async fn gemini_and_kimi_have_their_own_way_with_calls() {
+    let client = Client::new(Settings::default()).await;
+    let ask = async |model: &str| {
+        let mut body = chat(model, "[[sim:parallel]] please call weather {\"city\": \"Oslo\"}");
+        body["tools"] = json!([{"type": "function", "function": {"name": "weather", "parameters": weather()}}]);
+        body["stream"] = json!(true);
+        let events = client.post("/chat/completions", body).await.events();
+        let calls = events
+            .iter()
+            .filter_map(|event| event.pointer("/choices/0/delta/tool_calls/0").cloned());
+        (
+            calls.collect::<Vec<Value>>(),
+            text_of(&events, "/choices/0/delta/reasoning_opaque"),
+        )
+    };
+    let (calls, opaque) = ask("gemini-3.1-pro-preview").await;
+    assert_eq!(calls.len(), 2);
+    assert!(
+        calls
+            .iter()
+            .all(|call| call["index"] == 0 && call["function"]["arguments"] == "{\"city\":\"Oslo\"}")
+    );
+    assert_ne!(calls[0]["id"], calls[1]["id"]);
+    assert!(seals::is_seal(&opaque, "opaque", "gemini"));
+    let (calls, _) = ask("kimi-k2.7-code").await;
+    assert!(calls.len() > 4 && calls.iter().all(|call| call["function"]["name"] == "weather"));
+}
+
+#[actix_web::test]
+async fn whole_answers_have_accidents_too() {
+    let client = Client::new(Settings::default()).await;
+    let cut = client
+        .post("/chat/completions", chat("gpt-4.1", "[[sim:cut]] hi"))
+        .await;
+    assert!(
+        cut.status == 200 && cut.text.starts_with('{') && !cut.text.ends_with('}'),
+        "half of it"
+    );
+    let page = client
+        .post("/chat/completions", chat("gpt-4.1", "[[sim:html]] hi"))
+        .await;
+    assert_eq!((page.status, page.kind.as_str()), (200, "text/html"));
+    let packed = client
+        .request("/chat/completions")
+        .send_body(chat("gpt-4.1", "[[sim:gzip]]").to_string());
+    assert_eq!(packed.await.unwrap().headers().get("content-encoding").unwrap(), "gzip");
+    client
+        .control("/_sim/fault", json!({"endpoint": "token", "fault": "slow ms=80"}))
+        .await;
+    let begun = std::time::Instant::now();
+    assert_eq!(client.exchange().await.status, 200);
+    assert!(begun.elapsed() >= Duration::from_millis(80));
+}
+
+#[actix_web::test]
+async fn free_plans_have_fewer_models() {
+    let client = Client::new(Settings {
+        plan: "free".to_owned(),
+        ..Settings::default()
+    })
+    .await;
+    let refused = client.post("/v1/messages", messages("claude-sonnet-4.5", "hi")).await;
+    assert_eq!(refused.json()["error"]["code"], "model_not_supported");
+    assert_eq!(
+        client
+            .post("/v1/messages", messages("claude-haiku-4.5", "hi"))
+            .await
+            .status,
+        200
+    );
+}
+
+#[actix_web::test]
+async fn a_repeated_beginning_is_cached() {
+    let client = Client::new(Settings::default()).await;
+    let mut body = chat("gpt-4.1", &"tell me more ".repeat(100));
+    let first = client.post("/chat/completions", body.clone()).await.json()["usage"].clone();
+    assert_eq!(first["prompt_tokens_details"]["cached_tokens"], 0);
+    let list = body["messages"].as_array_mut().unwrap();
+    list.push(json!({"role": "assistant", "content": "more"}));
+    list.push(json!({"role": "user", "content": "and more"}));
+    let second = client.post("/chat/completions", body).await.json()["usage"].clone();
+    assert_eq!(second["prompt_tokens_details"]["cached_tokens"], first["prompt_tokens"]);
+}
+
+#[actix_web::test]
+async fn a_stopped_simulator_is_gone() {
+    let client = Client::new(Settings::default()).await;
+    let url = client.url("/_ping");
+    let mut stream = chat("gpt-4.1", "[[sim:silence secs=60]]");
+    stream["stream"] = json!(true);
+    let mut open = client
+        .request("/chat/completions")
+        .send_body(stream.to_string())
+        .await
+        .unwrap();
+    open.next().await.unwrap().unwrap();
+    client.simulator.stop().await;
+    assert!(
+        open.next().await.is_none_or(|piece| piece.is_err()),
+        "its streams end with it"
+    );
+    assert!(
+        client.http.get(url).send().await.is_err(),
+        "and nobody listens any more"
+    );
 }
