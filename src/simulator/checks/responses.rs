@@ -44,6 +44,19 @@ const REFUSED: [&str; 5] = [
     "prompt_cache_retention",
 ];
 
+/// What each kind of item may hold, besides its type and id.
+const ITEMS: [(&str, &[&str]); 6] = [
+    ("message", &["role", "content", "status", "phase"]),
+    ("reasoning", &["summary", "content", "encrypted_content", "status"]),
+    (
+        "function_call",
+        &["call_id", "name", "arguments", "namespace", "status"],
+    ),
+    ("function_call_output", &["call_id", "output", "status"]),
+    ("custom_tool_call", &["call_id", "name", "input", "namespace", "status"]),
+    ("custom_tool_call_output", &["call_id", "output", "status"]),
+];
+
 const INCLUDES: [&str; 4] = [
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
@@ -198,6 +211,7 @@ fn input(model: &Model, body: &Value, connection: Option<u64>, known_calls: &[St
     for (at, item) in items.iter().enumerate() {
         id(item, at, connection)?;
         let kind = item["type"].as_str().unwrap_or("message");
+        known_fields(item, kind, at)?;
         match kind {
             "message" => message(item, at)?,
             "reasoning" => reasoning(model, item, items.get(at + 1..).unwrap_or_default(), at)?,
@@ -262,6 +276,21 @@ fn id(item: &Value, at: usize, connection: Option<u64>) -> Verdict {
             let message = format!("Invalid 'input[{at}].id': '{id}'. Expected an ID that begins with the item's type.");
             Err(Refusal::openai("invalid_value", &format!("input[{at}].id"), message))
         }
+    }
+}
+
+fn known_fields(item: &Value, kind: &str, at: usize) -> Verdict {
+    let Some((_, known)) = ITEMS.iter().find(|(name, _)| *name == kind) else {
+        return Ok(());
+    };
+    let mut names = item.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    match names.find(|name| !["type", "id"].contains(name) && !known.contains(name)) {
+        Some(odd) => {
+            let param = format!("input[{at}].{odd}");
+            let message = format!("Unknown parameter: '{param}'.");
+            Err(Refusal::openai("unknown_parameter", &param, message))
+        }
+        None => Ok(()),
     }
 }
 

@@ -191,6 +191,11 @@ fn messages_refuses_what_anthropic_refuses() {
             json!({"messages": [{"role": "user", "content": ""}]}),
             "non-empty content",
         ),
+        (
+            CLAUDE,
+            block(json!({"type": "text", "text": "x", "id": "y"})),
+            "messages.0.content.0.text.id: Extra",
+        ),
         (CLAUDE, block(json!({"type": "text", "text": ""})), "must be non-empty"),
         (
             CLAUDE,
@@ -415,6 +420,11 @@ fn responses_refuses_what_copilot_refuses() {
             CODEX,
             item(json!({"type": "item_reference", "id": "msg_1"})),
             "not found",
+        ),
+        (
+            CODEX,
+            item(json!({"role": "user", "content": "x", "name": "y"})),
+            "Unknown parameter: 'input[0].name'",
         ),
         (
             CODEX,

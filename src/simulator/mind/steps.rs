@@ -190,7 +190,10 @@ fn write(tool: &Tool, file: &str, text: &str, folder: Option<&str>) -> Option<Ca
                 let operation = json!({"diff": format!("+{text}\n"), "path": file, "type": "create_file"});
                 function(tool, &[("operation", operation)])
             }
-            _ => function(tool, &[(property(tool, &["input", "patch"])?, json!(patch()))]),
+            _ => function(
+                tool,
+                &[(property(tool, &["patchText", "patch", "input"])?, json!(patch()))],
+            ),
         },
         ToolKind::LocalShell | ToolKind::Shell => return None,
     })
