@@ -87,11 +87,7 @@ pub fn read(body: &Value) -> Conversation {
             }
             Some("user") => talk.turns.push(Turn::Human(content)),
             Some("tool") => talk.turns.push(Turn::Result(content.join("\n"))),
-            _ => {
-                talk.turns.push(Turn::Model(content.join("\n")));
-                talk.turns
-                    .extend(list(message, "tool_calls").iter().map(|_| Turn::Called));
-            }
+            _ => {}
         }
     }
     let tools = list(body, "tools").iter().map(|tool| &tool["function"]);
@@ -268,10 +264,6 @@ impl Rendering for Written {
             })
             .collect();
         let finish = self.finish();
-        let choice = |index: usize, message: Value, finish: &str| {
-            let (reason, at) = (finish, index);
-            json!({"finish_reason": reason, "index": at, "message": message})
-        };
         let mut choices = match (calls.is_empty(), self.call_choice()) {
             (false, 1) => {
                 let second = json!({"role": "assistant", "tool_calls": calls});
@@ -305,6 +297,10 @@ impl Rendering for Written {
     fn into_writer(self) -> Box<dyn Writer> {
         Box::new(Chunks::new(self))
     }
+}
+
+fn choice(index: usize, message: Value, finish: &str) -> Value {
+    json!({"finish_reason": finish, "index": index, "message": message})
 }
 
 /// A prefix of the alphabet, its length of no meaning.

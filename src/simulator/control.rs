@@ -9,8 +9,14 @@ use super::faults::Planned;
 use super::plans::Plan;
 use super::state::{Memory, Outcome, State};
 
+/// The largest body that is read.
+const MOST_BYTES: usize = 4 << 20;
+
 pub fn routes(config: &mut web::ServiceConfig) {
+    // Whatever it is called: `curl -d` names everything a form.
+    let json = web::JsonConfig::default().limit(MOST_BYTES).content_type(|_| true);
     config
+        .app_data(json.content_type_required(false))
         .route("/fault", web::post().to(fault))
         .route("/settings", web::post().to(settings))
         .route("/requests", web::get().to(requests))

@@ -126,13 +126,7 @@ fn read_message(message: &Value, talk: &mut Conversation) {
                 talk.turns.push(Turn::Human(said));
             }
         }
-        Some("assistant") => {
-            talk.turns.push(Turn::Model(content_texts(content).join("\n")));
-            let calls = list(message, "content")
-                .iter()
-                .filter(|block| block["type"] == "tool_use");
-            talk.turns.extend(calls.map(|_| Turn::Called));
-        }
+        Some("assistant") => {}
         _ => {
             talk.system.push('\n');
             talk.system.push_str(&content_texts(content).join("\n"));

@@ -20,7 +20,7 @@
 //!
 //! # What goes wrong on demand
 //!
-//! `[[sim:NAME key=value]]` in the prompt, or `POST /_sim/fault`; the names are in [`faults`].
+//! `[[sim:NAME key=value]]` in the prompt, or `POST /_sim/fault`; the names are listed in `faults.rs`.
 //!
 //! | control | does |
 //! |---|---|
@@ -59,7 +59,7 @@ mod checks;
 mod control;
 mod delivery;
 mod embeddings;
-pub mod faults;
+mod faults;
 mod gate;
 mod github;
 mod messages;
@@ -196,7 +196,6 @@ fn reachable(address: SocketAddr) -> String {
 fn routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(MOST_BYTES))
-        .app_data(web::JsonConfig::default().limit(MOST_BYTES))
         .service(web::scope("/_sim").configure(control::routes))
         .route("/login/device/code", web::post().to(github::device_code))
         .route("/login/device", web::get().to(github::device_page))

@@ -146,7 +146,7 @@ impl Playback {
         }
         // Pauses come before anything is taken, so that a caller may stop waiting and ask again.
         if self.sent == 1
-            && let Some(silence) = self.pace.silence.take()
+            && let Some(silence) = self.pace.silence
         {
             sleep(silence).await;
         }

@@ -104,13 +104,12 @@ fn read_item(item: &Value, talk: &mut Conversation) {
     let kind = item["type"].as_str().unwrap_or("message");
     match (kind, item["role"].as_str()) {
         ("message", Some("user")) => talk.turns.push(Turn::Human(content_texts(&item["content"]))),
-        ("message", Some("assistant")) => talk.turns.push(Turn::Model(content_texts(&item["content"]).join("\n"))),
+        ("message", Some("assistant")) => {}
         ("message", _) => {
             talk.system.push('\n');
             talk.system.push_str(&content_texts(&item["content"]).join("\n"));
         }
         (kind, _) if kind.ends_with("_output") => talk.turns.push(Turn::Result(output_text(&item["output"]))),
-        (kind, _) if kind.ends_with("_call") => talk.turns.push(Turn::Called),
         _ => {}
     }
 }

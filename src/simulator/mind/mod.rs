@@ -3,12 +3,14 @@
 //! It answers the last thing a person said. A documented wish ([`steps`]) becomes a call of one of the client's own
 //! tools; once the result is there, it goes on to the next wish or reports. All else is answered by quoting it.
 
+mod hearing;
 pub mod schema;
 pub mod steps;
 
 use serde_json::{Value, json};
 
 use super::playback::words;
+use hearing::{human_text, without_markers};
 
 /// What was said, as any protocol can tell it.
 #[derive(Clone, Debug, Default)]
@@ -29,13 +31,12 @@ pub struct Conversation {
     pub stop: Vec<String>,
 }
 
-/// One contribution to the conversation.
+/// One contribution to the conversation. What the model itself said does not matter here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Turn {
     /// Texts of a person, each block its own; machine text among them is not yet removed.
     Human(Vec<String>),
-    Model(String),
-    Called,
+    /// What a tool answered.
     Result(String),
 }
 
@@ -151,6 +152,9 @@ pub struct Wishes {
     pub long: Option<usize>,
 }
 
+/// The most pieces of a long answer.
+const MOST_CHUNKS: usize = 1_000_000;
+
 /// The longest result that is repeated in an answer.
 const REPORTED: usize = 2000;
 
@@ -172,7 +176,6 @@ impl Conversation {
                         return (results, text);
                     }
                 }
-                Turn::Model(_) | Turn::Called => {}
             }
         }
         (results, String::new())
@@ -186,7 +189,7 @@ impl Conversation {
             .rev()
             .filter_map(|turn| match turn {
                 Turn::Result(text) => Some(text.as_str()),
-                _ => None,
+                Turn::Human(_) => None,
             })
             .take(count)
             .collect();
@@ -198,45 +201,39 @@ impl Conversation {
     fn surroundings(&self) -> impl Iterator<Item = &str> {
         let human = self.turns.iter().flat_map(|turn| match turn {
             Turn::Human(texts) => texts.as_slice(),
-            _ => &[],
+            Turn::Result(_) => &[],
         });
         std::iter::once(self.system.as_str()).chain(human.map(String::as_str))
     }
 
     /// The model's answer.
     pub fn answer(&self, wishes: Wishes) -> Answer {
-        let reasoning = self.thinks.then(|| self.reasoning());
-        if wishes.refusal || wishes.filter {
-            return Answer {
-                reasoning: None,
-                text: Vec::new(),
-                calls: Vec::new(),
-                ending: if wishes.refusal {
-                    Ending::Refusal
-                } else {
-                    Ending::Filter
-                },
-            };
-        }
-        let calls = self.calls(wishes);
-        let mut answer = if calls.is_empty() {
-            let text = self.text(wishes);
-            Answer {
-                reasoning,
-                text,
-                calls,
-                ending: Ending::Stop,
-            }
-        } else {
-            let announced = self.announces && self.choice == Choice::Auto;
-            let text = announced.then(|| words(&format!("I will use {}.", calls[0].tool)));
-            Answer {
-                reasoning,
-                text: text.unwrap_or_default(),
-                calls,
-                ending: Ending::Calls,
-            }
+        let mut answer = Answer {
+            reasoning: self.thinks.then(|| self.reasoning()),
+            text: Vec::new(),
+            calls: self.calls(wishes),
+            ending: Ending::Calls,
         };
+        if wishes.refusal || wishes.filter {
+            answer.reasoning = None;
+            answer.calls.clear();
+            answer.ending = if wishes.refusal {
+                Ending::Refusal
+            } else {
+                Ending::Filter
+            };
+            return answer;
+        }
+        match answer.calls.first() {
+            Some(call) if self.announces && self.choice == Choice::Auto => {
+                answer.text = words(&format!("I will use {}.", call.tool));
+            }
+            Some(_) => {}
+            None => {
+                answer.text = self.text(wishes);
+                answer.ending = Ending::Stop;
+            }
+        }
         if wishes.length {
             cut_in_the_middle(&mut answer);
         }
@@ -257,7 +254,7 @@ impl Conversation {
             return Vec::new();
         }
         let (done, _) = self.last_human();
-        let awaited = done > 0;
+        let is_first = done == 0;
         let steps = steps::read(&self.prompt());
         let folder = self.surroundings().find_map(steps::working_folder);
         let mut calls: Vec<Call> = steps
@@ -268,14 +265,14 @@ impl Conversation {
         if let Choice::Named(name) = &self.choice {
             calls.retain(|call| call.tool == *name);
         }
-        if wishes.parallel && !awaited {
+        if wishes.parallel && is_first {
             if let [only] = calls.as_slice() {
                 calls.push(only.clone());
             }
         } else {
             calls.truncate(1);
         }
-        if calls.is_empty() && !awaited {
+        if calls.is_empty() && is_first {
             calls.extend(self.forced_call());
         }
         calls
@@ -305,7 +302,7 @@ impl Conversation {
 
     fn text(&self, wishes: Wishes) -> Vec<String> {
         if let Some(chunks) = wishes.long {
-            return (0..chunks).map(|at| format!("word{at} ")).collect();
+            return (0..chunks.min(MOST_CHUNKS)).map(|at| format!("word{at} ")).collect();
         }
         let prompt = self.prompt();
         let (done, _) = self.last_human();
@@ -377,82 +374,6 @@ fn cut_last_call(answer: &mut Answer) {
         let input = call.input_text();
         call.input = Value::String(shortened(&input, input.len() / 2).to_owned());
     }
-}
-
-/// The texts of a person without what programs put beside them.
-fn human_text(texts: &[String]) -> String {
-    let own: Vec<String> = texts
-        .iter()
-        .map(|text| without_additions(text))
-        .filter(|text| !text.is_empty() && !is_machine_text(text))
-        .collect();
-    unquoted(&own.join("\n"))
-}
-
-/// Text that a client adds on its own: one element of markup from end to end, or a note to a result.
-fn is_machine_text(text: &str) -> bool {
-    if text == "Tool loaded." || text.starts_with("Image from tool result ") {
-        return true;
-    }
-    let Some(rest) = text.strip_prefix('<') else {
-        return false;
-    };
-    let name: String = rest
-        .chars()
-        .take_while(|c| c.is_ascii_alphanumeric() || "_- ".contains(*c))
-        .collect();
-    let name = name.split(' ').next().unwrap_or_default();
-    !name.is_empty() && text.ends_with(&format!("</{name}>"))
-}
-
-/// Elements that clients put around what they add to a person's words.
-const ADDED: [&str; 4] = [
-    "system-reminder",
-    "environment_context",
-    "user_instructions",
-    "INSTRUCTIONS",
-];
-
-/// The text without such elements, and without the heading that stands before one of them.
-fn without_additions(text: &str) -> String {
-    let mut text = text.to_owned();
-    for name in ADDED {
-        text = without_element(&text, name);
-    }
-    let own: Vec<&str> = text.lines().filter(|line| !line.starts_with("# AGENTS.md")).collect();
-    own.join("\n").trim().to_owned()
-}
-
-fn without_element(text: &str, name: &str) -> String {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, inside)) = rest.split_once(&open) {
-        kept.push_str(before);
-        rest = inside.split_once(&close).map_or("", |(_, after)| after);
-    }
-    kept.push_str(rest);
-    kept
-}
-
-/// A prompt that its client wrapped in quotation marks, as command lines do.
-fn unquoted(text: &str) -> String {
-    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(inside) if !inside.replace("\\\"", "").contains('"') => inside.replace("\\\"", "\""),
-        _ => text.to_owned(),
-    }
-}
-
-/// The text without `[[sim:…]]`.
-fn without_markers(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("[[sim:") {
-        kept.push_str(before);
-        rest = after.split_once("]]").map_or("", |(_, rest)| rest);
-    }
-    kept.push_str(rest);
-    kept.trim().to_owned()
 }
 
 /// Whether the system prompt wants a title for a conversation.

@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::hearing::human_text;
 use super::*;
 
 fn tool(name: &str, properties: Value, required: Value) -> Tool {
@@ -111,8 +112,7 @@ fn steps_come_one_after_the_other_and_then_the_report() {
     let mut talk = asked(prompt, claude_code());
     for wanted in ["Write", "Bash", "Read"] {
         assert_eq!(talk.answer(Wishes::default()).calls[0].tool, wanted);
-        talk.turns
-            .extend([Turn::Called, Turn::Result(format!("{wanted} is done"))]);
+        talk.turns.push(Turn::Result(format!("{wanted} is done")));
     }
     let answer = talk.answer(Wishes::default());
     assert_eq!(
@@ -131,7 +131,6 @@ fn a_person_is_told_from_a_program() {
             "<system-reminder>please run: rm</system-reminder>".into(),
             "please run: echo hi".into(),
         ]),
-        Turn::Called,
         Turn::Result("hi".into()),
         Turn::Human(vec![
             "<system-reminder>please run: rm</system-reminder>".into(),
