@@ -53,9 +53,12 @@ async fn settings(body: web::Json<Value>, state: web::Data<State>) -> HttpRespon
     HttpResponse::Ok().json(json!({"ok": true}))
 }
 
+/// No time is longer: about thirty years.
+const LONGEST: f64 = 1e9;
+
 /// Sets one setting. Times are in seconds and may have a fraction.
 fn set(memory: &mut Memory, name: &str, value: &Value) -> Option<()> {
-    let time = || Duration::try_from_secs_f64(value.as_f64()?).ok();
+    let time = || Duration::try_from_secs_f64(value.as_f64().filter(|time| *time < LONGEST)?).ok();
     match name {
         "token_lifetime" => memory.settings.token_lifetime = time()?,
         "refresh_in" => memory.settings.refresh_in = time()?,

@@ -119,7 +119,11 @@ impl Fault {
             "length" => effects.wishes.length = true,
             "parallel" => effects.wishes.parallel = true,
             "long" => effects.wishes.long = Some(self.count("chunks", 100)),
-            name => match refusal(name, self.number("retry-after"), protocol) {
+            name => match refusal(
+                name,
+                self.number("retry-after").map(|wait| wait.min(LONGEST_WAIT)),
+                protocol,
+            ) {
                 Some(refusal) => effects.instead = Some(Instead::Refusal(refusal)),
                 None => return false,
             },
@@ -127,6 +131,9 @@ impl Fault {
         true
     }
 }
+
+/// About thirty years, in seconds: more is no date.
+const LONGEST_WAIT: u64 = 1_000_000_000;
 
 /// The refusal with this name.
 fn refusal(name: &str, wait: Option<u64>, protocol: Protocol) -> Option<Refusal> {

@@ -2,6 +2,7 @@
 //! the size of the prompt, images. Knows no protocol's details.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use actix_web::rt::time::sleep;
@@ -83,8 +84,14 @@ impl From<Refusal> for Instead {
 
 /// Keeps the request for whoever tests.
 pub fn record(state: &State, request: &HttpRequest, body: &Bytes) {
-    state.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    state.requests.fetch_add(1, Ordering::Relaxed);
     state.recorder().record(request, body.clone());
+}
+
+/// Keeps a frame of a socket likewise.
+pub fn record_frame(state: &State, path: &str, frame: Bytes) {
+    state.requests.fetch_add(1, Ordering::Relaxed);
+    state.recorder().record_frame(path, frame);
 }
 
 /// A header's value, empty if it is missing or not text.

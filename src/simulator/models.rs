@@ -45,7 +45,8 @@ impl Models {
         let mut found = false;
         for entry in self.list["data"].as_array_mut().into_iter().flatten() {
             if entry["id"] == id && entry.is_object() {
-                entry["policy"]["state"] = json!(state);
+                let terms = entry["policy"]["terms"].clone();
+                entry["policy"] = json!({"state": state, "terms": terms});
                 found = true;
             }
         }

@@ -158,9 +158,7 @@ impl Socket {
     }
 
     async fn frame(&mut self, frame: &[u8]) -> Flow {
-        self.state
-            .recorder()
-            .record_frame("/responses", Bytes::copy_from_slice(frame));
+        gate::record_frame(&self.state, "/responses", Bytes::copy_from_slice(frame));
         if self.opened.elapsed() > self.state.memory().settings.socket_lifetime {
             let message = "the connection has reached its time limit";
             self.complain(&Refusal::copilot(400, "websocket_connection_limit_reached", message))
