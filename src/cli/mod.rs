@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::config::{self, DataDir, Environment, Flag, Loaded, Merged, Sources};
+use crate::server::Signals;
 use crate::store::Vault;
 use crate::telemetry;
 
@@ -25,14 +26,12 @@ mod health;
 mod quota;
 mod shell;
 mod sign_in;
-mod signals;
 mod simulator;
 mod start;
 mod terminal;
 
 use args::{Arguments, Command, Place};
 use error::Error;
-use signals::Signals;
 
 /// What a command came to: an exit code, or an error to show.
 type Outcome = Result<ExitCode, Error>;

@@ -11,14 +11,13 @@ use super::banner::Banner;
 use super::claude_code::{Chosen, Wishes};
 use super::health::reachable;
 use super::{
-    Error, INTERRUPTED, Outcome, Signals, Surroundings, block_on, claude_code, listen, print, sign_in, simulator, tell,
-    terminal,
+    Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, listen, print, sign_in, simulator, tell, terminal,
 };
 use crate::actors::catalog::GetCatalog;
 use crate::actors::token::GetCredential;
 use crate::config::{Environment, Settings};
 use crate::protocol::catalog::Kind;
-use crate::server::{self, Options, Report, Running};
+use crate::server::{self, Options, Report, Running, Signals};
 use crate::upstream::{GitHub, Setup};
 
 /// The longest wait for account and models before the proxy is announced without them.
@@ -71,7 +70,7 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     let url = format!("http://{host}:{}", running.address.port());
     let report = tokio::select! {
         report = running.ready(PATIENCE) => report,
-        () = signals.stop() => return end(running).await,
+        () = signals.stop() => return ended(running.finish(signals).await),
     };
     let banner = Banner {
         url: &url,
@@ -97,26 +96,15 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     } else {
         None
     };
-    match signals.has_come() {
-        true => end(running).await,
-        false => until_stopped(running).await,
-    }
+    ended(running.wait(signals).await)
 }
 
-/// Serves until the process is told to stop, and what was begun is finished.
-async fn until_stopped(running: Running) -> Outcome {
-    let ended = running.wait().await;
+fn ended(how: std::io::Result<()>) -> Outcome {
     terminal::restore();
-    match ended {
+    match how {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Error::new("the server broke off").because(&error)),
     }
-}
-
-/// The process has been told to stop: finishes what was begun.
-async fn end(running: Running) -> Outcome {
-    actix_web::rt::spawn(running.handle().stop(true));
-    until_stopped(running).await
 }
 
 async fn show_credential(running: &Running) {

@@ -86,8 +86,7 @@ mod unix {
 
     use super::{answer, keyboard, prompt, question};
     use crate::actors::approval::{ApprovalActor, Asker, Decide, Pending};
-    use crate::cli::Signals;
-    use crate::server::MakeAsker;
+    use crate::server::{MakeAsker, Signals};
 
     /// How the terminal was before its keys were read one by one.
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);

@@ -1,8 +1,6 @@
-//! Being told to stop: by Ctrl-C, or by what a service manager sends. Knows no command.
+//! Being told to stop: by Ctrl-C, or by what a service manager sends. Knows nothing of what stops.
 
 use std::io;
-
-use futures_util::FutureExt;
 
 /// Hears every signal from the moment it is made, also those that come while nobody waits for one.
 pub struct Signals {
@@ -44,10 +42,5 @@ impl Signals {
         {
             self.interrupt.recv().await;
         }
-    }
-
-    /// Whether one has come that nobody waited for.
-    pub fn has_come(&mut self) -> bool {
-        self.stop().now_or_never().is_some()
     }
 }
