@@ -6,13 +6,14 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{Doors, error};
 use crate::protocol::failure::{Failure, Kind};
 
-/// The cookie in which the dashboard keeps the key.
-pub const COOKIE: &str = "copilot_proxy_key";
+/// The cookie that says that its browser has shown the key.
+pub const COOKIE: &str = "copilot_proxy_dashboard";
 
 /// Paths that answer anyone: they say that the process lives, and nothing else.
 const OPEN: [&str; 5] = ["/", "/livez", "/healthz", "/health", "/readyz"];
@@ -43,7 +44,8 @@ pub async fn check(
 fn is_open(request: &ServiceRequest) -> bool {
     let path = request.path();
     let bare = path.strip_prefix("/v1").unwrap_or(path);
-    let page = path == "/dashboard" || path.starts_with("/dashboard/");
+    // The page holds no data, and the session is where it shows the key.
+    let page = path == "/dashboard" || path.starts_with("/dashboard/") || path == "/admin/session";
     OPEN.contains(&if bare.is_empty() { "/" } else { bare }) || page || request.method() == Method::OPTIONS
 }
 
@@ -62,10 +64,22 @@ pub fn same(shown: &str, key: &str) -> bool {
     shown.as_bytes().ct_eq(key.as_bytes()).into()
 }
 
-/// The dashboard's cookie opens the admin API and nothing else.
+/// The dashboard's cookie opens the admin API and the usage it shows, and nothing else.
 fn has_cookie(request: &ServiceRequest, key: &str) -> bool {
     let admin = request.path().starts_with("/admin/") || request.path() == "/usage";
-    admin && request.cookie(COOKIE).is_some_and(|cookie| same(cookie.value(), key))
+    admin
+        && request
+            .cookie(COOKIE)
+            .is_some_and(|cookie| same(cookie.value(), &token_of(key)))
+}
+
+/// What the cookie holds: made from the key, but not the key, since a browser shows cookies to every port of a host.
+pub fn token_of(key: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update("copilot-proxy dashboard\0")
+        .chain_update(key)
+        .finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -51,10 +51,8 @@ fn judge(headers: &HeaderMap, settings: &Settings) -> Result<Option<HeaderValue>
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    let listed = |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
     let host_matters = settings.loopback || !settings.allowed_hosts.is_empty();
-    let host_listed = listed(&settings.allowed_hosts, host) || listed(&settings.allowed_hosts, without_port(host));
-    if host_matters && !host_listed && !is_loopback(without_port(host)) {
+    if host_matters && !is_local_host(headers, settings) {
         return forbidden("host_not_allowed", "this Host is not allowed; see server.allowed_hosts");
     }
     let Some(origin) = headers.get(header::ORIGIN) else {
@@ -64,7 +62,11 @@ fn judge(headers: &HeaderMap, settings: &Settings) -> Result<Option<HeaderValue>
     let own = name
         .split_once("://")
         .is_some_and(|(_, host)| is_loopback(without_port(host)));
-    if own || listed(&settings.allowed_origins, name) || is_same_site(name, host, settings) {
+    let listed = settings
+        .allowed_origins
+        .iter()
+        .any(|one| one.eq_ignore_ascii_case(name));
+    if own || listed || is_same_site(name, host, settings) {
         Ok(Some(origin.clone()))
     } else {
         forbidden(
@@ -80,6 +82,32 @@ fn is_same_site(origin: &str, host: &str, settings: &Settings) -> bool {
         && origin
             .split_once("://")
             .is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
+}
+
+/// Whether no page asks, or one that this very server has served.
+pub(super) fn is_own_origin(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    headers.get_all(header::ORIGIN).all(|origin| {
+        let name = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        name.zip(host)
+            .is_some_and(|((_, name), host)| name.eq_ignore_ascii_case(host))
+    })
+}
+
+/// Whether the server is called by a name of loopback, or one that the user listed.
+pub(super) fn is_local_host(headers: &HeaderMap, settings: &Settings) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    is_loopback(without_port(host)) || is_listed(&settings.allowed_hosts, host)
+}
+
+/// A host may be listed with its port or without.
+fn is_listed(hosts: &[String], host: &str) -> bool {
+    hosts
+        .iter()
+        .any(|one| one.eq_ignore_ascii_case(host) || one.eq_ignore_ascii_case(without_port(host)))
 }
 
 /// The host without its port; an IPv6 address keeps its brackets.
@@ -123,15 +151,15 @@ mod tests {
             .map_err(|failure| failure.code.unwrap())
     }
 
-    fn loopback() -> Settings {
-        Settings::default()
-    }
-
     fn elsewhere() -> Settings {
         Settings {
             loopback: false,
             ..Settings::default()
         }
+    }
+
+    fn loopback() -> Settings {
+        Settings::default()
     }
 
     #[test]
@@ -187,5 +215,22 @@ mod tests {
         };
         assert_eq!(verdict("localhost", Some("https://ui.example"), &listed), Ok(true));
         assert_eq!(verdict("box:4399", Some("http://box:4399"), &elsewhere()), Ok(true));
+    }
+
+    #[test]
+    fn only_the_page_we_served_is_our_own() {
+        let own = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            is_own_origin(&headers)
+        };
+        assert!(own("localhost:4399", None));
+        assert!(own("localhost:4399", Some("http://localhost:4399")));
+        for foreign in ["http://localhost:3000", "null", "", "https://evil.example"] {
+            assert!(!own("localhost:4399", Some(foreign)), "{foreign}");
+        }
     }
 }

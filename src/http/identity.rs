@@ -21,7 +21,7 @@ pub async fn stamp(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let id = new_id(uuid::Uuid::new_v4().as_u128());
+    let id = new();
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.call(request).await?;
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -30,6 +30,11 @@ pub async fn stamp(
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
+}
+
+/// An id for a request that comes by other ways than HTTP.
+pub fn new() -> String {
+    new_id(uuid::Uuid::new_v4().as_u128())
 }
 
 fn new_id(mut number: u128) -> String {

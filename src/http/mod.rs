@@ -12,6 +12,7 @@ use actix_web::http::Method;
 use actix_web::middleware::{NormalizePath, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, FromRequest, Handler, HttpRequest, Resource, Responder};
+use tokio::sync::watch;
 
 use crate::relay::Relay;
 
@@ -28,6 +29,8 @@ pub mod models;
 mod settings;
 pub mod sse;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod websocket;
 
@@ -38,6 +41,8 @@ pub use settings::Settings;
 pub struct Doors {
     pub relay: Relay,
     pub settings: Arc<Settings>,
+    /// Turns true when the server takes nothing new and waits for what is under way.
+    pub draining: watch::Receiver<bool>,
 }
 
 /// One worker's application.

@@ -1,11 +1,105 @@
-//! The models, as each family of clients wants to read them.
+//! The models, as each family of clients wants to read them. Knows queries and headers; the fields are
+//! [`translate::catalogue`](crate::translate::catalogue)'s.
 
-use actix_web::{HttpRequest, HttpResponse};
+use std::collections::BTreeMap;
 
-pub async fn list(_request: HttpRequest) -> HttpResponse {
-    HttpResponse::NotImplemented().finish()
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use sha2::{Digest, Sha256};
+
+use super::generate::client_of;
+use super::{Doors, error};
+use crate::protocol::Protocol;
+use crate::protocol::failure::Failure;
+use crate::translate::catalogue::{self, Choice, Page};
+
+type Query = BTreeMap<String, String>;
+
+/// `GET /models`: the list; with `client_version`, Codex's catalogue.
+pub async fn list(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
+    let query = web::Query::<Query>::from_query(request.query_string()).map_or_else(|_| Query::new(), |query| query.0);
+    let listed = match query.get("client_version") {
+        Some(version) => codex(&request, &doors, version).await,
+        None => plain(&request, &doors, &query).await,
+    };
+    listed.unwrap_or_else(|failure| error::refuse(&request, &failure))
 }
 
-pub async fn one(_request: HttpRequest) -> HttpResponse {
-    HttpResponse::NotImplemented().finish()
+/// `GET /models/{id}`: the model a name means.
+pub async fn one(request: HttpRequest, id: web::Path<String>, doors: web::Data<Doors>) -> HttpResponse {
+    let found = async {
+        let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+        let names = doors.relay.names(&catalog);
+        let client = client_of(&request, Protocol::Chat);
+        let meant = names.resolve(&id, client.asks_long_context())?;
+        let name = if names.aliases.contains_key(id.as_str()) {
+            id.as_str()
+        } else {
+            &meant.model.id
+        };
+        Ok(HttpResponse::Ok().json(catalogue::item(name, &meant.model)))
+    };
+    let found: Result<HttpResponse, Failure> = found.await;
+    found.unwrap_or_else(|failure| error::refuse(&request, &failure))
+}
+
+/// What this server may list.
+pub(super) fn choice(doors: &Doors) -> Choice {
+    Choice {
+        all: doors.settings.list_all_models,
+        sockets: doors.settings.websocket,
+    }
+}
+
+async fn plain(request: &HttpRequest, doors: &Doors, query: &Query) -> Result<HttpResponse, Failure> {
+    // Only Anthropic's clients page; others may mean something else by the same words.
+    let page = if request.headers().contains_key("anthropic-version") {
+        Page::read(|name| query.get(name).map(String::as_str))?
+    } else {
+        Page::default()
+    };
+    let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+    let items = catalogue::items(&doors.relay.names(&catalog), choice(doors));
+    Ok(HttpResponse::Ok().json(catalogue::list(items, &page)?))
+}
+
+async fn codex(request: &HttpRequest, doors: &Doors, version: &str) -> Result<HttpResponse, Failure> {
+    if !catalogue::is_version(version) {
+        let sentence = "client_version: must be a version such as 0.150.0";
+        return Err(Failure::bad("client_version", sentence));
+    }
+    let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+    let body = catalogue::codex(&doors.relay.names(&catalog), choice(doors)).to_string();
+    Ok(tagged(request, "application/json", body))
+}
+
+/// A body under a tag of its content; a client that has it already gets only the tag.
+pub(super) fn tagged(request: &HttpRequest, kind: &str, body: impl Into<String>) -> HttpResponse {
+    let body = body.into();
+    let digest = Sha256::digest(body.as_bytes());
+    let tag: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{tag}\"");
+    let status = if has(request, &tag) {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::ETAG, tag));
+    response.insert_header((header::CACHE_CONTROL, "no-cache"));
+    if status == StatusCode::NOT_MODIFIED {
+        return response.finish();
+    }
+    response.content_type(kind).body(body)
+}
+
+/// Whether `If-None-Match` names this tag, or any.
+fn has(request: &HttpRequest, tag: &str) -> bool {
+    let lists = request.headers().get_all(header::IF_NONE_MATCH);
+    lists
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }

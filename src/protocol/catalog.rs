@@ -222,6 +222,18 @@ impl Endpoints {
         found
     }
 
+    /// The endpoints by name, as Copilot spells them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            (self.chat, "/chat/completions"),
+            (self.responses, "/responses"),
+            (self.websocket, "ws:/responses"),
+            (self.messages, "/v1/messages"),
+            (self.embeddings, "/embeddings"),
+        ];
+        all.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
+    }
+
     /// No list at all means the one endpoint that every model of its kind has.
     fn read(list: &Value, kind: Kind) -> Self {
         let named = list.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -45,6 +45,15 @@ impl Relay {
         current.map_err(|why| Failure::new(Kind::Unavailable, format!("no model list yet: {why}")).into())
     }
 
+    /// Explains names by this list and the user's aliases.
+    pub fn names<'a>(&'a self, catalog: &'a Catalog) -> Names<'a> {
+        Names {
+            catalog,
+            aliases: &self.settings.aliases,
+            fallback: self.settings.fallback,
+        }
+    }
+
     /// Explains the name in the request.
     pub(super) async fn resolve(&self, client: &Client, body: &Object) -> Result<Target, Error> {
         let catalog = self.catalog().await?;
@@ -66,13 +75,7 @@ impl Relay {
             (None, Some(small)) if is_warmup(client, body) => small,
             _ => &asked,
         };
-        let long_context = client.betas.iter().any(|beta| beta.starts_with("context-1m-"));
-        let names = Names {
-            catalog: &catalog,
-            aliases: &self.settings.aliases,
-            fallback: self.settings.fallback,
-        };
-        let resolved = names.resolve(wanted, long_context)?;
+        let resolved = self.names(&catalog).resolve(wanted, client.asks_long_context())?;
         if resolved.fell_back {
             log::warn!("there is no model {asked}; using {}", resolved.model.id);
         }

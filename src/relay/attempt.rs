@@ -47,7 +47,11 @@ impl Relay {
     ) -> Result<Opened, Error> {
         let client = call.client.protocol;
         let cause = self.cause(&call.client, &call.body);
-        let mut ways = target.ways(client, &needs(client, &call.body, &memory))?;
+        let needs = Needs {
+            socket: self.lane.is_some(),
+            ..needs(client, &call.body, &memory)
+        };
+        let mut ways = target.ways(client, &needs)?;
         let mut rerouted = false;
         let mut healed = Vec::new();
         let mut request = self.translate(call, target, &memory, ways[0])?;
@@ -143,19 +147,18 @@ impl Relay {
             serde_json::to_vec(&request.body)
         };
         let body = body.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
-        let answer = self
-            .send(&copilot::Call {
-                endpoint: endpoint(way),
-                body: Some(body.into()),
-                initiator: Some(cause.initiator),
-                interaction_type: cause.interaction,
-                interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
-                vision: request.vision,
-                betas: request.betas.clone(),
-                extra: model.request_headers.clone(),
-                request_id: uuid::Uuid::new_v4().to_string(),
-            })
-            .await?;
+        let ask = copilot::Call {
+            endpoint: endpoint(way),
+            body: Some(body.into()),
+            initiator: Some(cause.initiator),
+            interaction_type: cause.interaction,
+            interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
+            vision: request.vision,
+            betas: request.betas.clone(),
+            extra: model.request_headers.clone(),
+            request_id: uuid::Uuid::new_v4().to_string(),
+        };
+        let answer = self.dispatch(model, way, &request.body, ask).await?;
         let mut headers = passed_on(&answer.headers);
         headers.push(("x-copilot-model".into(), model.id.clone()));
         let ids = Ids::new(call.client.request_id.clone(), now_unix());
@@ -271,6 +274,7 @@ fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
             .into_iter()
             .filter(|way| refused.is_some_and(|list| list.iter().any(|one| one == way.name())))
             .collect(),
+        ..Needs::default()
     }
 }
 

@@ -17,10 +17,10 @@ const MAX_ERROR: usize = 64 << 10;
 const ERROR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer that was no success.
-struct Refusal {
-    error: Error,
+pub(super) struct Refusal {
+    pub error: Error,
     /// Upstream spoke of the credential, not of the request.
-    credential: bool,
+    pub credential: bool,
 }
 
 impl Relay {
@@ -37,20 +37,24 @@ impl Relay {
             refusal.error.failure.message
         );
         let why = refusal.error.failure.message.clone();
-        let invalidate = Invalidate {
-            generation: credential.generation,
-            why,
-        };
-        self.actors.ask(&self.actors.token, invalidate).await?;
-        match self.credential().await {
-            Ok(fresh) if fresh.generation != credential.generation => {
-                self.send_once(&fresh, call).await.map_err(|refusal| refusal.error)
-            }
-            _ => Err(refusal.error),
+        match self.renew(&credential, why).await? {
+            Some(fresh) => self.send_once(&fresh, call).await.map_err(|refusal| refusal.error),
+            None => Err(refusal.error),
         }
     }
 
-    async fn credential(&self) -> Result<Arc<Credential>, Error> {
+    /// Has a refused credential replaced; `None` where no other is to be had.
+    pub(super) async fn renew(&self, refused: &Credential, why: String) -> Result<Option<Arc<Credential>>, Error> {
+        let invalidate = Invalidate {
+            generation: refused.generation,
+            why,
+        };
+        self.actors.ask(&self.actors.token, invalidate).await?;
+        let fresh = self.credential().await.ok();
+        Ok(fresh.filter(|fresh| fresh.generation != refused.generation))
+    }
+
+    pub(super) async fn credential(&self) -> Result<Arc<Credential>, Error> {
         let asked = self.actors.ask(&self.actors.token, GetCredential).await?;
         asked.map_err(|error| {
             let kind = if error.is_permanent() {
@@ -63,11 +67,7 @@ impl Relay {
     }
 
     async fn send_once(&self, credential: &Credential, call: &Call) -> Result<Answer, Refusal> {
-        let access = Access {
-            token: credential.token.clone(),
-            base_url: credential.base_url.clone(),
-        };
-        match self.copilot.send(&access, call).await {
+        match self.copilot.send(&access(credential), call).await {
             Ok(answer) if answer.is_success() => Ok(answer),
             Ok(answer) => Err(read_refusal(answer).await),
             Err(error) => Err(Refusal {
@@ -78,7 +78,15 @@ impl Relay {
     }
 }
 
-async fn read_refusal(answer: Answer) -> Refusal {
+/// What the credential opens.
+pub(super) fn access(credential: &Credential) -> Access {
+    Access {
+        token: credential.token.clone(),
+        base_url: credential.base_url.clone(),
+    }
+}
+
+pub(super) async fn read_refusal(answer: Answer) -> Refusal {
     let (status, headers) = (answer.status, answer.headers.clone());
     let body = match tokio::time::timeout(ERROR_PATIENCE, answer.whole(MAX_ERROR)).await {
         Ok(Ok(body)) => body,

@@ -26,6 +26,7 @@ mod error;
 mod exchange;
 mod journal;
 mod settings;
+mod socket;
 pub mod stream;
 mod web_search;
 
@@ -35,6 +36,7 @@ pub use settings::{OverflowAsStream, Settings, WebSearch};
 
 use attempt::Opened;
 use journal::Journal;
+use socket::Lane;
 
 /// One thread's way to Copilot.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct Relay {
     settings: Rc<Settings>,
     /// Turns true when the server must cut its streams to shut down in time.
     closing: watch::Receiver<bool>,
+    /// The way by socket, for a client that has one of its own.
+    lane: Option<Lane>,
 }
 
 /// A client's request, as its door hands it over.
@@ -72,6 +76,13 @@ pub struct Client {
     pub says_user: bool,
 }
 
+impl Client {
+    /// A header asks for the model's large window.
+    pub fn asks_long_context(&self) -> bool {
+        self.betas.iter().any(|beta| beta.starts_with("context-1m-"))
+    }
+}
+
 impl Relay {
     pub fn new(copilot: Copilot, actors: Actors, settings: Settings, closing: watch::Receiver<bool>) -> Self {
         let settings = Rc::new(settings);
@@ -80,6 +91,7 @@ impl Relay {
             actors,
             settings,
             closing,
+            lane: None,
         }
     }
 
@@ -105,7 +117,11 @@ impl Relay {
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
         // A model that no protocol of ours reaches is refused before a person is asked.
-        target.ways(call.client.protocol, &Needs::default())?;
+        let needs = Needs {
+            socket: self.lane.is_some(),
+            ..Needs::default()
+        };
+        target.ways(call.client.protocol, &needs)?;
         journal.admitted(self.admit(call, &target).await?);
         let memory = self.recall(call, &target).await?;
         self.attempt(call, &target, memory, journal).await

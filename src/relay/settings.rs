@@ -28,7 +28,7 @@ pub struct Settings {
     pub multipliers: Multipliers,
     /// Where Messages' web search goes for models that have none.
     pub web_search: Option<WebSearch>,
-    /// Models that only a socket reaches are reached by one.
+    /// A client that came by a socket is served by one, where the model has one.
     pub websocket: bool,
 }
 

@@ -37,6 +37,8 @@ pub struct Needs {
     pub no_reasoning: bool,
     /// Upstream has refused tools for this model on Chat.
     pub tools_need_responses: bool,
+    /// Copilot may be reached by a socket, too.
+    pub socket: bool,
     /// Endpoints that the catalogue names but upstream has refused.
     pub refused: Vec<Protocol>,
 }
@@ -47,9 +49,10 @@ pub fn ways(client: Protocol, model: &Model, needs: &Needs) -> Result<Vec<Protoc
         .iter()
         .find(|(of, _)| *of == client)
         .map_or(Protocol::ALL, |(_, order)| *order);
+    let by_socket = |way| way == Protocol::Responses && needs.socket && model.endpoints.websocket;
     let mut ways: Vec<Protocol> = preferred
         .into_iter()
-        .filter(|&way| model.speaks(way) && !needs.refused.contains(&way))
+        .filter(|&way| (model.speaks(way) || by_socket(way)) && !needs.refused.contains(&way))
         .collect();
     if client == Protocol::Chat && responses_must_come_first(model, needs) {
         ways.sort_by_key(|&way| way != Protocol::Responses);
@@ -81,15 +84,7 @@ fn unreachable_from(client: Protocol, model: &Model) -> Failure {
 
 /// The refusal for a model that cannot be used with a path.
 pub fn unsupported(path: &str, model: &Model) -> Failure {
-    let has = &model.endpoints;
-    let named = [
-        (has.chat, "/chat/completions"),
-        (has.responses, "/responses"),
-        (has.websocket, "ws:/responses"),
-        (has.messages, "/v1/messages"),
-        (has.embeddings, "/embeddings"),
-    ];
-    let supported: Vec<&str> = named.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+    let supported = model.endpoints.names();
     let supported = if supported.is_empty() {
         "no endpoint of this proxy".to_owned()
     } else {
@@ -174,6 +169,11 @@ mod tests {
         let socket = model("gpt-5.3-codex", &["ws:/responses"]);
         let failure = ways(Protocol::Responses, &socket, &Needs::default()).unwrap_err();
         assert_eq!(failure.openai_code(), Some("unsupported_endpoint"));
+        let by_socket = Needs {
+            socket: true,
+            ..Needs::default()
+        };
+        assert_eq!(first(Protocol::Responses, &socket, &by_socket), Protocol::Responses);
         assert!(
             failure.message.ends_with("with /responses; it supports: ws:/responses"),
             "{}",

@@ -5,10 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use awc::{
     error::{ConnectError, SendRequestError},
-    http::{
-        Method, Uri,
-        header::{HeaderName, HeaderValue},
-    },
+    http::{Method, Uri, header::HeaderName},
 };
 use bytes::Bytes;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
@@ -124,20 +121,20 @@ impl Client {
         }
     }
 
+    /// The client below that goes the target's road: with TLS or without.
+    pub(super) fn road(&self, target: &Target) -> &awc::Client {
+        if target.secure { &self.secure } else { &self.plain }
+    }
+
     async fn attempt(&self, request: &Request) -> Result<Answer, Error> {
         let target = Target::parse(&request.url)?;
-        let awc = if target.secure { &self.secure } else { &self.plain };
-        let mut call = awc
+        let mut call = self
+            .road(&target)
             .request(request.method.clone(), &target.dial)
             .insert_header(("host", target.host.as_str()));
         for header in &request.headers {
-            let bad = || Error::Header {
-                name: header.name.to_string(),
-            };
-            let name = HeaderName::try_from(header.name.as_ref()).map_err(|_| bad())?;
-            let mut value = HeaderValue::try_from(header.value()).map_err(|_| bad())?;
-            value.set_sensitive(header.is_secret());
-            call = call.insert_header((name, value));
+            let name = HeaderName::try_from(header.name.as_ref()).map_err(|_| header.unfit())?;
+            call = call.insert_header((name, header.to_http()?));
         }
         let sent = match &request.body {
             Some(body) => call.send_body(body.clone()).await,

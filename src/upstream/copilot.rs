@@ -120,6 +120,10 @@ impl Copilot {
         }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Sends one call and waits for the head of the answer, whatever its status. Dropping the future, the answer or its
     /// body closes the connection at once.
     pub async fn send(&self, access: &Access, call: &Call) -> Result<Answer, Error> {

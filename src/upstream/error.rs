@@ -48,6 +48,8 @@ pub enum Error {
     Reset { what: String },
     #[error("upstream answered with a redirect ({status}), which is not followed")]
     Redirect { status: u16 },
+    #[error("upstream refused to open a socket ({status})")]
+    Upgrade { status: u16 },
     #[error("upstream's answer is larger than {limit} bytes")]
     TooLarge { limit: usize },
     #[error("upstream answered {status} with the content encoding {encoding:?}, which was not asked for")]

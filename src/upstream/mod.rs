@@ -21,6 +21,7 @@ pub mod headers;
 pub mod proxy;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 mod wire;
 
 pub use answer::{Answer, Body};

@@ -1,20 +1,25 @@
 // The dashboard: asks the admin API, shows what it says. Everything shown is text; nothing is ever parsed as HTML.
 
 const find = (id) => document.getElementById(id);
-const endpoint = new URLSearchParams(location.search).get("endpoint") ?? "";
-let revision = 0;
-let requests = new Map();
+const endpoint = new URLSearchParams(location.search).get("endpoint")?.trim() ?? "";
+const LIVE_MS = 2000;
+/** After so many live refreshes everything is asked for anew; sooner while the proxy is not ready. */
+const ALL_AFTER = 15;
+const ALL_AFTER_WHEN_NOT_READY = 2;
+const KEPT = 200;
 
-/** An element with attributes and children. */
+/** An element with attributes and children; an attribute that is false or missing is left out. */
 function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "onclick") element.addEventListener("click", value);
-    else if (value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+    else if (value !== undefined && value !== null && value !== false) element.setAttribute(key, value);
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined).map((child) => child));
+  element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
 }
+
+// Asking.
 
 class Refused extends Error {
   constructor(status, message) {
@@ -29,104 +34,173 @@ async function ask(url, options = {}) {
   try {
     response = await fetch(url, { cache: "no-store", ...options });
   } catch {
-    throw new Refused(0, `${url} does not answer`);
+    throw new Refused(0, url.startsWith("/") ? "The proxy does not answer. Is it running?" : `${url} does not answer this page.`);
   }
   const body = await response.json().catch(() => null);
-  if (!response.ok) throw new Refused(response.status, body?.error?.message ?? `${url} answered ${response.status}`);
-  if (body === null) throw new Refused(response.status, `${url} did not answer in JSON`);
+  if (!response.ok) throw new Refused(response.status, body?.error?.message ?? `${url} answered ${response.status}.`);
+  if (body === null) throw new Refused(response.status, `${url} did not answer in JSON.`);
   return body;
 }
 
 const post = (url, body) =>
   ask(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
+/** Shows an error, or takes the last one away; the missing key has a form of its own. */
 function complain(error) {
-  const alert = find("alert");
-  alert.hidden = !error || error.status === 401;
-  alert.textContent = error?.message ?? "";
-  find("login").hidden = error?.status !== 401;
-  if (error?.status === 401 && document.activeElement?.id !== "key") find("key").focus();
+  const locked = error?.status === 401;
+  find("alert").hidden = !error || locked;
+  find("alert").textContent = error?.message ?? "";
+  if (locked && find("login").hidden) {
+    find("login").hidden = false;
+    find("key").focus();
+  } else if (!locked) {
+    find("login").hidden = true;
+  }
+  find("content").hidden = locked;
+  if (locked) showState("locked", "warn");
+  else if (error?.status === 0) showState("not reachable", "bad");
+}
+
+function showState(text, kind) {
+  find("state").className = `pill ${kind}`;
+  if (find("state").textContent !== text) find("state").textContent = text;
 }
 
 // Numbers and times in words.
 
-const count = (value) => (value ?? null) === null ? "–" : Number(value).toLocaleString("en");
+const isNothing = (value) => value === null || value === undefined;
+const count = (value) => (isNothing(value) ? "–" : Number(value).toLocaleString("en"));
 const rounded = (value) => count(Math.round(Number(value) * 10) / 10);
+const clock = (unixMillis) => new Date(unixMillis).toLocaleTimeString();
+const credits = (nano) => (isNothing(nano) ? "–" : `${(nano / 1e9).toLocaleString("en", { maximumFractionDigits: 3 })} cr`);
 
 function span(seconds) {
-  if ((seconds ?? null) === null) return "–";
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${Math.round(seconds / 3600)} h`;
+  if (isNothing(seconds)) return "–";
+  const units = [[86400, "d"], [3600, "h"], [60, "min"]];
+  for (const [size, unit] of units) if (seconds >= 1.5 * size) return `${Math.round(seconds / size)} ${unit}`;
+  return `${Math.round(seconds)} s`;
 }
 
-const millis = (value) => (value ?? null) === null ? "–" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
-const clock = (unixMillis) => new Date(unixMillis).toLocaleTimeString();
-const credits = (nano) => (nano ?? null) === null ? "–" : `${(nano / 1e9).toFixed(3)} cr`;
+function millis(value) {
+  if (isNothing(value)) return "–";
+  return value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+}
 
-// Quota and account.
+/** 128000 → 128k: sizes of windows are round numbers. */
+function size(tokens) {
+  if (isNothing(tokens)) return "–";
+  if (tokens >= 1e6) return `${(tokens / 1e6).toLocaleString("en", { maximumFractionDigits: 2 })}M`;
+  return tokens >= 1000 ? `${Math.round(tokens / 1000)}k` : String(tokens);
+}
+
+/** A date with its distance from today; GitHub writes it as a day, as an instant, or as seconds. */
+function day(told) {
+  const time = new Date(typeof told === "number" ? told * 1000 : told);
+  if (Number.isNaN(time.getTime())) return String(told);
+  const text = time.toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric", timeZone: "UTC" });
+  const left = (time - Date.now()) / 1000;
+  return left > 0 ? `${text}, in ${span(left)}` : text;
+}
+
+// Quota.
 
 const NAMES = { chat: "Chat", completions: "Completions", premium_interactions: "Premium requests" };
 
-function quotaName(id, snapshot) {
-  if (id === "premium_interactions" && snapshot.token_based_billing) return "AI credits";
-  return NAMES[id] ?? id.replaceAll("_", " ");
+function quotaName(id, inCredits) {
+  if (id === "premium_interactions" && inCredits) return "AI credits";
+  const words = id.replaceAll("_", " ");
+  return NAMES[id] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-function quotaRow(name, { unlimited, remaining, entitlement, percent, note }) {
-  const words = unlimited ? "unlimited" : `${rounded(remaining)} of ${rounded(entitlement)} left`;
-  const level = percent <= 10 ? "bad" : percent <= 30 ? "warn" : "";
-  const bar = el("progress", {
-    max: 100, value: unlimited ? 100 : Math.max(0, Math.min(100, percent)), class: level,
-    "aria-label": `${name}: ${words}`,
-  });
-  const detail = unlimited ? words : `${words} (${rounded(percent)} %)`;
-  return el("div", { class: "quota" }, el("p", {}, el("strong", {}, name), el("span", {}, detail)), bar,
-    note ? el("p", { class: "muted" }, note) : null);
+/** What is told of one quota, made plain. */
+function readSnapshot(id, snapshot, usage) {
+  const over = Number(snapshot.overage_count ?? 0);
+  const notes = [];
+  if (over > 0) notes.push(`${rounded(over)} over the quota`);
+  if (snapshot.has_quota === false) notes.push("used up: Copilot refuses further calls");
+  else if (!snapshot.unlimited && snapshot.overage_permitted) notes.push("more is allowed, at extra cost");
+  return {
+    name: quotaName(id, snapshot.token_based_billing ?? usage.token_based_billing),
+    unlimited: snapshot.unlimited === true,
+    left: snapshot.quota_remaining ?? snapshot.remaining ?? 0,
+    all: snapshot.entitlement ?? 0,
+    percent: Number(snapshot.percent_remaining ?? 0),
+    reset: snapshot.quota_reset_at || snapshot.reset_date || usage.quota_reset_date_utc || usage.quota_reset_date,
+    notes,
+    blocked: snapshot.has_quota === false || (over > 0 && !snapshot.overage_permitted),
+  };
 }
 
-function quotaRows(usage) {
-  const rows = [];
-  for (const [id, snapshot] of Object.entries(usage.quota_snapshots ?? {})) {
-    if (!snapshot) continue;
-    const billing = { token_based_billing: usage.token_based_billing, ...snapshot };
-    const over = Number(snapshot.overage_count ?? 0);
-    rows.push(quotaRow(quotaName(id, billing), {
-      unlimited: snapshot.unlimited,
-      remaining: snapshot.quota_remaining ?? snapshot.remaining ?? 0,
-      entitlement: snapshot.entitlement ?? 0,
-      percent: Number(snapshot.percent_remaining ?? 0),
-      note: over > 0 ? `${rounded(over)} over the quota${snapshot.overage_permitted ? "" : ", which is not permitted"}` : null,
-    }));
-  }
+function readQuotas(usage) {
+  const snapshots = Object.entries(usage.quota_snapshots ?? {}).filter(([, snapshot]) => snapshot);
+  const quotas = snapshots.map(([id, snapshot]) => readSnapshot(id, snapshot, usage));
   for (const [id, left] of Object.entries(usage.limited_user_quotas ?? {})) {
+    if (usage.quota_snapshots?.[id]) continue;
     const all = usage.monthly_quotas?.[id] ?? left;
-    rows.push(quotaRow(NAMES[id] ?? id, { remaining: left, entitlement: all, percent: all > 0 ? (100 * left) / all : 0 }));
+    const percent = all > 0 ? (100 * left) / all : 0;
+    quotas.push({ name: quotaName(id), left, all, percent, reset: usage.limited_user_reset_date, notes: [] });
   }
-  return rows;
+  return quotas;
+}
+
+function quotaRow({ name, unlimited, left, all, percent, reset, notes, blocked }) {
+  const words = unlimited ? "unlimited" : `${rounded(Math.max(0, left))} of ${rounded(all)} left`;
+  const level = unlimited ? "unlimited" : blocked || percent <= 10 ? "bad" : percent <= 30 ? "warn" : "";
+  const value = unlimited ? 100 : Math.max(0, Math.min(100, percent));
+  const under = [...notes, reset && !unlimited ? `resets ${day(reset)}` : null].filter(Boolean).join(" · ");
+  return el("div", { class: "quota" },
+    el("p", {}, el("strong", {}, name), el("span", {}, unlimited ? words : `${words} · ${rounded(percent)} %`)),
+    el("progress", { max: 100, value, class: level, "aria-label": `${name}: ${words}` }),
+    under ? el("p", { class: `note ${blocked ? "bad" : ""}` }, under) : null);
 }
 
 function showUsage(usage) {
-  const rows = quotaRows(usage);
-  const reset = usage.quota_reset_date ?? usage.limited_user_reset_date;
-  if (reset) rows.push(el("p", { class: "muted" }, `Resets on ${reset}`));
+  const rows = readQuotas(usage).map(quotaRow);
   find("quotas").replaceChildren(...(rows.length ? rows : [el("p", { class: "muted" }, "GitHub names no quota for this seat.")]));
+  find("fetched").textContent = `Fetched ${clock(Date.now())}${endpoint ? ` from ${endpoint}` : ""}`;
   find("raw").textContent = JSON.stringify(usage, null, 2);
 }
 
+function showNoUsage(error) {
+  find("quotas").replaceChildren(el("p", { class: "bad" }, error.message));
+  find("fetched").textContent = `Tried ${clock(Date.now())}${endpoint ? ` at ${endpoint}` : ""}`;
+  find("raw").textContent = "not available";
+}
+
+// Account and readiness.
+
+function planOf(usage) {
+  const names = [usage?.copilot_plan?.replaceAll("_", " "), usage?.access_type_sku];
+  return names.filter(Boolean).join(" · ") || "–";
+}
+
+function credentialOf(token) {
+  if (isNothing(token.expires_in_secs)) return token.state;
+  return `${token.state}, ${span(token.age_secs)} old, good for ${span(token.expires_in_secs)}`;
+}
+
+let uptime = 0;
+let ready = false;
 function showStatus(status, usage) {
+  // A proxy that was started anew counts its revisions from the beginning.
+  if (status.uptime_secs < uptime) revision = 0;
+  uptime = status.uptime_secs;
+  ready = status.ready;
+  const calls = `${count(status.calls.running)} running, ${count(status.calls.waiting)} waiting, ${count(status.calls.refused)} refused`;
   const pairs = [
-    ["Login", usage?.login ?? status.login ?? "–"],
-    ["Plan", usage?.copilot_plan ? `${usage.copilot_plan} (${usage.access_type_sku ?? "?"})` : "–"],
+    ["Login", usage?.login ?? "–"],
+    ["Plan", planOf(usage)],
     ["Billing", usage ? (usage.token_based_billing ? "AI credits" : "premium requests") : "–"],
-    ["Ready", status.ready ? "yes" : `no: ${status.reason}`],
-    ["Credential", `${status.token.state}, ${span(status.token.age_secs)} old, good for ${span(status.token.expires_in_secs)}`],
+    ["Ready", status.ready ? "yes" : status.reason, status.ready ? "good" : "bad"],
+    ["Credential", credentialOf(status.token)],
+    ["Trouble", status.ready ? (status.token.last_error ?? status.models.last_error) : null, "bad"],
+    ["Models", count(status.models.count)],
+    ["Calls", calls],
     ["Running for", span(status.uptime_secs)],
-  ];
-  find("account").replaceChildren(...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-  const state = find("state");
-  state.textContent = status.ready ? "ready" : "not ready";
-  state.className = `state ${status.ready ? "good" : "bad"}`;
+  ].filter(([, value]) => !isNothing(value));
+  find("account").replaceChildren(
+    ...pairs.flatMap(([name, value, kind]) => [el("dt", {}, name), el("dd", { class: kind }, value)]));
+  showState(status.ready ? "ready" : "not ready", status.ready ? "good" : "bad");
   find("version").textContent = `copilot-proxy ${status.version}`;
 }
 
@@ -137,97 +211,176 @@ function table(target, headings, rows, empty) {
     target.replaceChildren(el("caption", {}, empty));
     return;
   }
-  const head = el("tr", {}, ...headings.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)));
-  target.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
+  const cells = headings.map(([name, kind]) => el("th", { scope: "col", role: "columnheader", class: kind }, name));
+  target.replaceChildren(
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...cells)),
+    el("tbody", { role: "rowgroup" }, ...rows));
 }
 
+/** One row; each cell is [content, class], under the heading at its place. */
+function row(headings, label, cells) {
+  const made = cells.map(([content, kind], at) => {
+    const children = Array.isArray(content) ? content : [isNothing(content) ? "–" : content];
+    const names = [kind ?? headings[at][1], children[0] === "–" ? "none" : null].filter(Boolean).join(" ");
+    return el("td", { role: "cell", class: names || null, "data-label": headings[at][0] }, ...children);
+  });
+  return el("tr", { role: "row", "aria-label": label }, ...made);
+}
+
+// Requests.
+
+let revision = 0;
+let requests = new Map();
+
 const REQUEST_HEADINGS = [
-  ["Time"], ["Client"], ["Asked for"], ["Ran"], ["Route"], ["Status"], ["Took", "number"], ["First token", "number"],
-  ["In", "number"], ["Cached", "number"], ["Out", "number"], ["Cost", "number"], ["Error"],
+  ["Time"], ["Client"], ["Model"], ["Route"], ["Status"], ["Took", "number"], ["First token", "number"],
+  ["In", "number"], ["Cached", "number"], ["Out", "number"], ["Cost", "number"],
 ];
 
+function statusPill({ status, error }) {
+  if (isNothing(status)) return el("span", { class: "pill warn" }, "running");
+  return el("span", { class: `pill ${error || status >= 400 ? "bad" : "good"}` }, status === 499 ? "left" : String(status));
+}
+
 function requestRow(request) {
-  const status = request.status ?? "running";
-  const good = request.status === null || request.status === undefined ? "warn" : request.error ? "bad" : "good";
-  const cell = (value, kind) => el("td", { class: kind }, String(value ?? "–"));
-  return el("tr", { "aria-label": `request ${request.id}` },
-    cell(clock(request.started_unix_ms)), cell(request.client), cell(request.model_asked), cell(request.model_run),
-    cell(request.route), cell(status, good), cell(millis(request.duration_ms), "number"),
-    cell(millis(request.first_byte_ms), "number"), cell(count(request.tokens_in), "number"),
-    cell(count(request.tokens_cached), "number"), cell(count(request.tokens_out), "number"),
-    cell(credits(request.nano_aiu), "number"), cell(request.error ?? "", "wide"));
+  const ran = request.model_run && request.model_run !== request.model_asked ? `ran ${request.model_run}` : null;
+  const agent = request.client || "unnamed";
+  const small = (text, kind) => (text ? el("small", { class: kind }, text) : null);
+  const healed = request.healed?.length ? `mended: ${request.healed.join(", ")}` : null;
+  const label = `${request.model_asked || "a model"} for ${agent}, ${request.status ?? "running"}`;
+  return row(REQUEST_HEADINGS, label, [
+    [clock(request.started_unix_ms)],
+    [[el("span", { class: "cut", title: agent }, agent.split(" ")[0])]],
+    [[request.model_asked || "–", small(ran), small(healed), small(request.error, "bad")], "lead"],
+    [request.route || "–"],
+    [[statusPill(request)]],
+    [millis(request.duration_ms)],
+    [millis(request.first_byte_ms)],
+    [count(request.tokens_in)],
+    [count(request.tokens_cached)],
+    [count(request.tokens_out)],
+    [credits(request.nano_aiu)],
+  ]);
+}
+
+function showTotals(totals) {
+  const sums = [
+    ["requests", count(totals.requests)], ["failed", count(totals.errors)], ["tokens in", count(totals.tokens_in)],
+    ["of them cached", count(totals.tokens_cached)], ["tokens out", count(totals.tokens_out)],
+  ];
+  if (totals.nano_aiu) sums.push(["cost", credits(totals.nano_aiu)]);
+  find("totals").replaceChildren(...sums.map(([name, sum]) => el("div", {}, el("dt", {}, name), el("dd", {}, sum))));
 }
 
 function showRequests(news) {
+  const changed = news.reset || news.requests.length > 0;
   if (news.reset) requests = new Map();
   for (const request of news.requests) requests.set(request.id, request);
   revision = news.revision;
-  const newest = [...requests.values()].sort((one, two) => two.started_unix_ms - one.started_unix_ms).slice(0, 200);
+  if (!changed) return;
+  const newest = [...requests.values()].sort((one, two) => two.started_unix_ms - one.started_unix_ms).slice(0, KEPT);
   requests = new Map(newest.map((request) => [request.id, request]));
-  table(find("requests"), REQUEST_HEADINGS, newest.map(requestRow), "No request yet. Connect a client and it shows here.");
-  const totals = news.totals;
-  find("totals").textContent = `Since the start: ${count(totals.requests)} requests, ${count(totals.errors)} failed, `
-    + `${count(totals.tokens_in)} tokens in, ${count(totals.tokens_out)} out`
-    + (totals.nano_aiu ? `, ${credits(totals.nano_aiu)}` : "");
+  table(find("requests"), REQUEST_HEADINGS, newest.map(requestRow), "No request yet. Connect a client, and what it asks shows here.");
+  showTotals(news.totals);
 }
 
+// Models.
+
+let models = [];
+
 const MODEL_HEADINGS = [
-  ["Model"], ["Vendor"], ["Prompt", "number"], ["Output", "number"], ["Price"], ["From Claude Code"], ["From chat"], ["From Codex"],
+  ["Model"], ["Vendor"], ["Context", "number"], ["Prompt", "number"], ["Output", "number"], ["Price"],
+  ["Claude Code"], ["Chat"], ["Codex"],
 ];
 
-function priceOf(model) {
+function priceOf({ multiplier, token_prices: prices }) {
   const parts = [];
-  if (model.multiplier !== null && model.multiplier !== undefined) parts.push(`×${model.multiplier}`);
-  const prices = model.token_prices;
-  if (prices) parts.push(`${prices.input_price} in, ${prices.output_price} out per M`);
+  if (!isNothing(multiplier)) parts.push(`×${multiplier}`);
+  if (prices) parts.push(`${count(prices.input)} in, ${count(prices.output)} out cr/M`);
   return parts.join(" · ") || "–";
 }
 
-function showModels(models) {
-  const rows = models.map((model) => {
-    const cell = (value, kind) => el("td", { class: kind }, String(value ?? "–"));
-    return el("tr", { "aria-label": model.id }, el("th", { scope: "row" }, model.id), cell(model.vendor),
-      cell(count(model.max_prompt_tokens), "number"), cell(count(model.max_output_tokens), "number"), cell(priceOf(model)),
-      cell(model.routes.messages), cell(model.routes.chat), cell(model.routes.responses));
-  });
-  table(find("models"), MODEL_HEADINGS, rows, "No model list yet.");
+/** The way a client takes: its own protocol, or the one it is translated to. */
+function routeOf(client, way) {
+  if (isNothing(way)) return [["–"], "muted"];
+  return way === client ? [["native"], "native"] : [[`→ ${way}`]];
+}
+
+function modelRow(model) {
+  const marks = [model.name === model.id ? null : model.name, model.preview ? "preview" : null,
+    model.policy === "enabled" ? null : `policy: ${model.policy}`].filter(Boolean);
+  return row(MODEL_HEADINGS, model.id, [
+    [[el("span", { class: "id" }, model.id), marks.length ? el("small", {}, marks.join(" · ")) : null], "lead"],
+    [model.vendor || "–"],
+    [size(model.context_window)],
+    [size(model.max_prompt_tokens)],
+    [size(model.max_output_tokens)],
+    [priceOf(model)],
+    routeOf("messages", model.routes.messages),
+    routeOf("chat", model.routes.chat),
+    routeOf("responses", model.routes.responses),
+  ]);
+}
+
+function showModels() {
+  const wanted = find("filter").value.trim().toLowerCase();
+  const shown = models.filter(({ id, name, vendor }) => `${id} ${name} ${vendor}`.toLowerCase().includes(wanted));
+  table(find("models"), MODEL_HEADINGS, shown.map(modelRow), models.length ? "No model has this in its name." : "No model is listed.");
 }
 
 // Approvals.
 
-async function decide(id, decision, buttons) {
-  for (const button of buttons) button.disabled = true;
+async function decide(id, decision) {
+  const item = approvals.get(id)?.item;
+  for (const button of item?.querySelectorAll("button") ?? []) button.disabled = true;
   try {
-    await post(`/admin/approvals/${encodeURIComponent(id)}`, { decision });
+    await post(`/admin/approvals/${encodeURIComponent(id)}`, { decision }).catch((error) => {
+      // Somebody else was quicker: the list shows it.
+      if (error.status !== 404 && error.status !== 409) throw error;
+    });
+    showApprovals(await ask("/admin/approvals"));
+    (find("approval-list").querySelector("button") ?? find("main")).focus();
   } catch (error) {
+    for (const button of item?.querySelectorAll("button") ?? []) button.disabled = false;
     complain(error);
   }
-  await refreshLive();
 }
 
-function approvalRow(one) {
-  const what = `${one.client || "a client"} asks for ${one.model}: ${count(one.bytes)} bytes, about ${count(one.estimated_tokens)} tokens`;
-  const buttons = [];
-  const button = (label, decision, kind) => {
-    const made = el("button", {
-      type: "button", class: kind, "aria-label": `${label} request ${one.id} for ${one.model}`,
-      onclick: () => decide(one.id, decision, buttons),
-    }, label);
-    buttons.push(made);
-    return made;
-  };
-  return el("li", {}, el("span", { class: "what" }, what), el("span", { class: "muted" }, `waiting ${span(one.age_secs)}`),
+/** The requests on show, by id: the list item, and the words in it that change. */
+const approvals = new Map();
+
+function approvalItem(one) {
+  const waiting = el("small", {});
+  const button = (label, decision, kind) => el("button", {
+    type: "button", class: kind, "aria-label": `${label} request ${one.id} for ${one.model}`, onclick: () => decide(one.id, decision),
+  }, label);
+  const what = `${one.client || "A client"}: ${count(one.bytes)} bytes, about ${count(one.estimated_tokens)} tokens`;
+  const item = el("li", { "aria-label": `request ${one.id} for ${one.model}` },
+    el("div", { class: "what" }, el("strong", {}, one.model), ` for ${what}`, waiting),
     button("Approve", "approve"), button("Deny", "deny", "quiet"));
+  return { item, waiting };
 }
 
-let shownApprovals = "";
 function showApprovals(pending) {
+  const ids = new Set(pending.map(({ id }) => id));
+  for (const [id, { item }] of approvals) {
+    if (!ids.has(id)) {
+      item.remove();
+      approvals.delete(id);
+    }
+  }
+  // Rebuilding a list under somebody's finger loses the focus: what stays is only updated.
+  for (const one of pending) {
+    if (!approvals.has(one.id)) {
+      approvals.set(one.id, approvalItem(one));
+      find("approval-list").append(approvals.get(one.id).item);
+    }
+    approvals.get(one.id).waiting.textContent = `waiting ${span(one.age_secs)}, refused in ${span(one.expires_in_secs)}`;
+  }
+  const title = `Waiting for approval: ${pending.length}`;
+  if (find("approvals-title").textContent !== title) find("approvals-title").textContent = title;
   find("approvals").hidden = pending.length === 0;
-  // Rebuilding a list under somebody's finger loses the focus: only a changed list is rebuilt.
-  const ids = pending.map((one) => one.id).join();
-  if (ids === shownApprovals) return;
-  shownApprovals = ids;
-  find("approval-list").replaceChildren(...pending.map(approvalRow));
+  document.title = pending.length ? `(${pending.length}) copilot-proxy` : "copilot-proxy";
 }
 
 // Refreshing.
@@ -238,24 +391,31 @@ async function refreshLive() {
   showApprovals(pending);
 }
 
+async function refreshModels() {
+  models = await ask("/admin/models").catch((error) => {
+    if (error.status === 401 || error.status === 0) throw error;
+    return [];
+  });
+  showModels();
+}
+
 async function refreshAll() {
-  const usageUrl = endpoint || "/usage";
-  const [status, models] = await Promise.all([ask("/admin/status"), ask("/admin/models")]);
-  showModels(models);
-  await refreshLive();
-  const usage = await ask(usageUrl).catch((error) => error);
+  const [status, usage] = await Promise.all([ask("/admin/status"), ask(endpoint || "/usage").catch((error) => error)]);
   const failed = usage instanceof Error;
   showStatus(status, failed ? null : usage);
-  if (failed) {
-    find("quotas").replaceChildren(el("p", { class: "bad" }, usage.message));
-    throw usage;
-  }
-  showUsage(usage);
+  if (failed) showNoUsage(usage);
+  else showUsage(usage);
+  await Promise.all([refreshModels(), refreshLive()]);
 }
 
 let busy = false;
+let next = null;
+/** Runs one task at a time; of those that come meanwhile, the last. */
 async function run(task) {
-  if (busy) return;
+  if (busy) {
+    next = task;
+    return;
+  }
   busy = true;
   try {
     await task();
@@ -265,6 +425,18 @@ async function run(task) {
   } finally {
     busy = false;
   }
+  const waiting = next;
+  next = null;
+  if (waiting) await run(waiting);
+}
+
+let ticks = 0;
+function tick() {
+  if (busy || !find("live").checked || document.hidden || !find("login").hidden) return;
+  ticks += 1;
+  // After an outage everything may have changed.
+  const all = ticks % (ready ? ALL_AFTER : ALL_AFTER_WHEN_NOT_READY) === 0 || !find("alert").hidden;
+  run(all ? refreshAll : refreshLive);
 }
 
 find("endpoint").value = endpoint;
@@ -276,21 +448,19 @@ find("source").addEventListener("submit", (event) => {
 });
 find("login").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const problem = find("login-error");
   try {
     await post("/admin/session", { key: find("key").value });
     find("key").value = "";
-    complain(null);
+    problem.hidden = true;
     await run(refreshAll);
+    find("main").focus();
   } catch (error) {
-    find("alert").hidden = false;
-    find("alert").textContent = error.status === 401 ? "That is not this proxy's key." : error.message;
+    problem.hidden = false;
+    problem.textContent = error.status === 401 ? "That is not this proxy's key." : error.message;
   }
 });
-
-let ticks = 0;
-setInterval(() => {
-  if (!find("live").checked || document.hidden || !find("login").hidden) return;
-  ticks += 1;
-  run(ticks % 15 === 0 ? refreshAll : refreshLive);
-}, 2000);
+find("filter").addEventListener("input", showModels);
+document.addEventListener("visibilitychange", tick);
+setInterval(tick, LIVE_MS);
 run(refreshAll);

@@ -1,0 +1,741 @@
+//! The rules of one Responses socket: what a frame asks, whose turn it is, which earlier responses may be continued, and
+//! how errors are said. Plain data; knows no socket, no relay and no clock.
+//!
+//! ```text
+//! receive ─→ waiting line ─ begin ─→ active: hear each event ─ end ─→ kept, to be continued by its id
+//!                             │
+//!                             └── warm-up, or a response nobody knows: answered here, at once
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
+use crate::protocol::responses::Event;
+use crate::protocol::sse::Frame;
+use crate::translate::ids::Ids;
+use crate::translate::response_object;
+use crate::translate::turn::{Finish, Usage};
+use crate::translate::{Object, Reply};
+
+/// Turns that wait behind the active one.
+const MAX_WAITING: usize = 8;
+const MAX_WAITING_BYTES: usize = 32 << 20;
+/// Responses that can be continued.
+const KEPT: usize = 8;
+const MAX_KEPT_BYTES: usize = 64 << 20;
+
+/// One socket's conversation.
+#[derive(Debug)]
+pub struct Session {
+    /// The largest request, with the history it continues.
+    max_bytes: usize,
+    /// Asked for by the latest request that named one.
+    model: Option<Value>,
+    waiting: VecDeque<Request>,
+    active: Option<Active>,
+    kept: VecDeque<Kept>,
+}
+
+/// What a frame asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A turn, which now waits in line.
+    Turn,
+    /// The end of the active turn.
+    Cancel,
+}
+
+/// What the next turn comes to.
+#[derive(Debug, PartialEq)]
+pub enum Begun {
+    /// This request goes to a model; its events are to be [heard](Session::hear).
+    Call { body: Object, bytes: usize },
+    /// The turn has been answered here, in these frames.
+    Answered(Vec<String>),
+}
+
+/// A turn that waits.
+#[derive(Debug)]
+struct Request {
+    fields: Object,
+    /// Continues the latest response where it names none: what `response.append` means.
+    appends: bool,
+    bytes: usize,
+}
+
+/// The turn under way.
+#[derive(Debug)]
+struct Active {
+    history: Vec<Arc<Value>>,
+    bytes: usize,
+    /// What the client sent, for the response that says it was cancelled.
+    reply: Reply,
+    ids: Ids,
+    /// The response as its first event showed it.
+    response: Option<Object>,
+    /// The number of the next event.
+    sequence: u64,
+}
+
+/// A response that can be continued: its whole input and output. Items are shared with the responses it continues.
+#[derive(Debug)]
+struct Kept {
+    id: String,
+    history: Vec<Arc<Value>>,
+    bytes: usize,
+}
+
+impl Session {
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            model: None,
+            waiting: VecDeque::new(),
+            active: None,
+            kept: VecDeque::new(),
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Takes a frame of the client's. What it may not ask is said in an error frame, and the socket stays.
+    pub fn receive(&mut self, text: &str) -> Result<Asked, Failure> {
+        let frame = json::object(text.as_bytes())
+            .ok_or_else(|| Failure::new(Kind::BadRequest, "the frame is no JSON object"))?;
+        let appends = match frame.get("type").and_then(Value::as_str) {
+            Some("response.create") => false,
+            Some("response.append") => true,
+            Some("response.cancel") if self.is_active() => return Ok(Asked::Cancel),
+            Some("response.cancel") => {
+                let sentence = "no response is under way";
+                return Err(Failure::new(Kind::BadRequest, sentence).with_code("response_not_active"));
+            }
+            other => {
+                let name: String = other.unwrap_or("without a type").chars().take(60).collect();
+                let sentence = format!("frames of this kind are not understood: {name}");
+                return Err(Failure::bad("type", sentence).with_code("unsupported_event"));
+            }
+        };
+        let mut fields = fields_of(frame);
+        check(&mut fields)?;
+        if fields.get("model").is_none_or(Value::is_null) {
+            let model = self.model.clone();
+            let model = model.ok_or_else(|| Failure::bad("model", "the first request must name a model"))?;
+            fields.insert("model".into(), model);
+        }
+        if self.waiting.len() >= MAX_WAITING || self.waiting_bytes().saturating_add(text.len()) > MAX_WAITING_BYTES {
+            let sentence = "too many requests wait on this socket";
+            return Err(Failure::new(Kind::RateLimited, sentence).with_code("too_many_requests"));
+        }
+        self.model = fields.get("model").cloned();
+        self.waiting.push_back(Request {
+            fields,
+            appends,
+            bytes: text.len(),
+        });
+        Ok(Asked::Turn)
+    }
+
+    /// Begins the next turn, unless one is under way. `ids` mints what is answered here.
+    pub fn begin(&mut self, ids: Ids) -> Option<Begun> {
+        if self.is_active() {
+            return None;
+        }
+        let request = self.waiting.pop_front()?;
+        Some(match self.prepare(request, ids) {
+            Ok(begun) => begun,
+            Err(failure) => Begun::Answered(vec![self.error_frame(&failure, &[])]),
+        })
+    }
+
+    fn prepare(&mut self, request: Request, mut ids: Ids) -> Result<Begun, Failure> {
+        let Request {
+            fields: mut body,
+            appends,
+            bytes,
+        } = request;
+        let (earlier, earlier_bytes) = match self.continued(&body, appends)? {
+            Some(kept) => (kept.history.clone(), kept.bytes),
+            None => (Vec::new(), 0),
+        };
+        let bytes = bytes.saturating_add(earlier_bytes);
+        if bytes > self.max_bytes {
+            let sentence = format!(
+                "the request and the history it continues are larger than {} bytes",
+                self.max_bytes
+            );
+            return Err(Failure::new(Kind::TooLarge, sentence));
+        }
+        let continues = body
+            .shift_remove("previous_response_id")
+            .is_some_and(|id| !id.is_null())
+            || appends;
+        let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
+        let reply = Reply {
+            model: text(&body, "model"),
+            echo: response_object::echo(&body),
+            ..Reply::default()
+        };
+        let mut history = earlier;
+        match body.shift_remove("input") {
+            Some(Value::Array(items)) => history.extend(items.into_iter().map(Arc::new)),
+            Some(Value::String(text)) => history.push(Arc::new(said_by_user(text))),
+            // An input of no known kind is refused where all requests are.
+            Some(other) if !other.is_null() => {
+                body.insert("input".into(), other);
+            }
+            _ => {}
+        }
+        if warms_up {
+            let id = ids.mint("resp_");
+            let frames = empty_response(&reply, &id, ids.created);
+            self.keep(Kept { id, history, bytes });
+            return Ok(Begun::Answered(frames));
+        }
+        // A request without any input is refused where all requests are.
+        if !body.contains_key("input") && (continues || !history.is_empty()) {
+            let items = history.iter().map(|item| Value::clone(item)).collect();
+            body.insert("input".into(), Value::Array(items));
+        }
+        body.insert("stream".into(), json!(true));
+        self.active = Some(Active {
+            history,
+            bytes,
+            reply,
+            ids,
+            response: None,
+            sequence: 0,
+        });
+        Ok(Begun::Call { body, bytes })
+    }
+
+    /// The response that a request continues, if it continues one.
+    fn continued(&self, body: &Object, appends: bool) -> Result<Option<&Kept>, Failure> {
+        let id = match body.get("previous_response_id") {
+            None | Some(Value::Null) if appends => return Ok(self.kept.back()),
+            None | Some(Value::Null) => return Ok(None),
+            Some(id) => id.as_str().unwrap_or_default(),
+        };
+        let found = self.kept.iter().find(|kept| kept.id == id);
+        found.map(Some).ok_or_else(|| {
+            let shown: String = id.chars().take(200).collect();
+            let sentence = format!("Previous response with id '{shown}' not found.");
+            Failure::bad("previous_response_id", sentence).with_code("previous_response_not_found")
+        })
+    }
+
+    /// Takes note of an event of the active turn on its way to the client; gives it as a frame of the socket's.
+    pub fn hear(&mut self, frame: &Frame) -> Option<String> {
+        let text = String::from_utf8_lossy(&frame.data);
+        let event = Event::read(&frame.data)?;
+        let kind = event.kind(frame.name.as_deref());
+        if kind == "error" {
+            let failure = failure_of(&event);
+            return Some(self.error_frame(&failure, &[]));
+        }
+        if let Some(active) = &mut self.active {
+            active.sequence += 1;
+            match &*kind {
+                "response.created" => active.response = object(event.value("response")),
+                "response.completed" | "response.incomplete" => self.finish(event.value("response")),
+                _ => {}
+            }
+        }
+        Some(text.into_owned())
+    }
+
+    /// The active turn has its answer: from now on it can be continued.
+    fn finish(&mut self, mut response: Value) {
+        let Some(active) = &mut self.active else { return };
+        let (Value::String(id), Value::Array(output)) = (response["id"].take(), response["output"].take()) else {
+            return;
+        };
+        let mut history = std::mem::take(&mut active.history);
+        let said: usize = output.iter().map(|item| item.to_string().len()).sum();
+        history.extend(output.into_iter().map(Arc::new));
+        let bytes = active.bytes.saturating_add(said);
+        self.keep(Kept { id, history, bytes });
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        self.kept.push_back(kept);
+        let bytes = |kept: &VecDeque<Kept>| kept.iter().map(|one| one.bytes).fold(0, usize::saturating_add);
+        while self.kept.len() > KEPT || self.kept.len() > 1 && bytes(&self.kept) > MAX_KEPT_BYTES {
+            self.kept.pop_front();
+        }
+    }
+
+    /// The active turn is over, however it went.
+    pub fn end(&mut self) {
+        self.active = None;
+    }
+
+    /// Ends the active turn on its client's wish; the frame that says so.
+    pub fn cancel(&mut self) -> Option<String> {
+        let mut active = self.active.take()?;
+        let mut response = active.response.take().unwrap_or_else(|| {
+            let id = active.ids.mint("resp_");
+            response_object::begun(&active.reply, &id, active.ids.created)
+        });
+        let failure = Failure::new(Kind::BadRequest, "the response was cancelled").with_code("cancelled");
+        response_object::fail(&mut response, &failure, Vec::new());
+        let frame = json!({"type": "response.failed", "sequence_number": active.sequence, "response": response});
+        Some(frame.to_string())
+    }
+
+    /// A failure as a frame: in the flat form and in the nested one, since clients differ.
+    pub fn error_frame(&self, failure: &Failure, headers: &[(String, String)]) -> String {
+        use crate::protocol::Protocol::Responses;
+        let code = failure.openai_code().unwrap_or(failure.openai_type());
+        let mut frame = json!({
+            "type": "error",
+            "code": code,
+            "message": failure.message,
+            "param": failure.param,
+            "status": failure.status(Responses),
+            "error_type": failure.openai_type(),
+            "error": {
+                "type": failure.openai_type(),
+                "code": code,
+                "message": failure.message,
+                "param": failure.param,
+            },
+            "sequence_number": self.active.as_ref().map_or(0, |active| active.sequence),
+        });
+        let mut passed: Object = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        if let Some(after) = &failure.retry_after {
+            passed.insert("retry-after".into(), json!(after));
+        }
+        if !passed.is_empty() {
+            frame["headers"] = Value::Object(passed);
+        }
+        frame.to_string()
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|request| request.bytes).sum()
+    }
+}
+
+/// The request inside a frame: nested under `response`, or the frame itself.
+fn fields_of(mut frame: Object) -> Object {
+    frame.shift_remove("type");
+    match frame.shift_remove("response") {
+        Some(Value::Object(mut fields)) => {
+            if let Some(generate) = frame.shift_remove("generate") {
+                fields.entry("generate").or_insert(generate);
+            }
+            fields
+        }
+        _ => frame,
+    }
+}
+
+/// Refuses what a socket cannot do; takes away what it does anyway.
+fn check(fields: &mut Object) -> Result<(), Failure> {
+    let refuse = |name: &str, sentence: &str| Err(Failure::bad(name, sentence).with_code("unsupported_parameter"));
+    if fields.shift_remove("stream").is_some_and(|stream| stream == false) {
+        return refuse("stream", "a socket always streams");
+    }
+    if fields
+        .shift_remove("background")
+        .is_some_and(|background| background == true)
+    {
+        return refuse("background", "background responses are not supported");
+    }
+    Ok(())
+}
+
+fn said_by_user(text: String) -> Value {
+    json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]})
+}
+
+/// A response that was begun and completed without a word: the answer to a warm-up.
+fn empty_response(reply: &Reply, id: &str, created: u64) -> Vec<String> {
+    let mut response = response_object::begun(reply, id, created);
+    let first = json!({"type": "response.created", "sequence_number": 0, "response": response});
+    let nothing = Usage {
+        input: Some(0),
+        output: Some(0),
+        ..Usage::default()
+    };
+    let kind = response_object::end(&mut response, &Finish::Stop, Vec::new(), &nothing, created);
+    let last = json!({"type": kind, "sequence_number": 1, "response": response});
+    vec![first.to_string(), last.to_string()]
+}
+
+/// An error event of a stream's, flat or nested.
+fn failure_of(event: &Event) -> Failure {
+    let nested = event.value("error");
+    let told = |name: &str| {
+        let flat = event.text(name).map(|text| text.into_owned());
+        flat.or_else(|| nested[name].as_str().map(str::to_owned))
+    };
+    let message = told("message").unwrap_or_else(|| "upstream reported an error".into());
+    let code = told("code");
+    let kind = match code.as_deref() {
+        Some(code) if code.contains("rate_limit") || code.contains("too_many_requests") => Kind::RateLimited,
+        Some("context_length_exceeded") => Kind::ContextOverflow,
+        Some("content_filter") => Kind::ContentFiltered,
+        Some("server_is_overloaded") => Kind::Overloaded,
+        Some(code) if code.contains("quota") => Kind::Payment,
+        Some("invalid_request_error" | "invalid_prompt") => Kind::BadRequest,
+        _ => Kind::UpstreamFailed,
+    };
+    Failure {
+        code,
+        param: told("param"),
+        ..Failure::new(kind, message)
+    }
+}
+
+fn text(fields: &Object, name: &str) -> String {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn object(value: Value) -> Option<Object> {
+    match value {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(32 << 20)
+    }
+
+    fn ids() -> Ids {
+        Ids::new("req_1", 7)
+    }
+
+    fn create(fields: Value) -> String {
+        let mut frame = json!({"type": "response.create"});
+        frame
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        frame.to_string()
+    }
+
+    fn user(text: &str) -> Value {
+        said_by_user(text.into())
+    }
+
+    /// Asks, and gives the request that goes to the model.
+    fn called(session: &mut Session, frame: &str) -> Object {
+        assert_eq!(session.receive(frame), Ok(Asked::Turn));
+        match session.begin(ids()) {
+            Some(Begun::Call { body, .. }) => body,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks, and gives what is answered at once.
+    fn answered(session: &mut Session, frame: &str) -> Vec<Value> {
+        assert_eq!(session.receive(frame), Ok(Asked::Turn));
+        match session.begin(ids()) {
+            Some(Begun::Answered(frames)) => frames
+                .iter()
+                .map(|frame| serde_json::from_str(frame).unwrap())
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn complete(session: &mut Session, id: &str, output: Value) {
+        let created = json!({"type": "response.created", "response": {"id": id, "status": "in_progress"}});
+        let completed = json!({"type": "response.completed", "response": {"id": id, "output": output}});
+        session.hear(&Frame::named("response.created", created.to_string()));
+        session.hear(&Frame::named("response.completed", completed.to_string()));
+        session.end();
+    }
+
+    #[test]
+    fn k134_what_a_socket_cannot_do_is_said_and_the_socket_stays() {
+        let mut session = session();
+        let mut refused = |frame: &str| {
+            let failure = session.receive(frame).unwrap_err();
+            (failure.openai_code().map(str::to_owned), failure.param)
+        };
+        let code = |code: &str, param: &str| (Some(code.to_owned()), Some(param.to_owned()));
+        assert_eq!(refused("{"), (None, None));
+        assert_eq!(refused("[]"), (None, None));
+        assert_eq!(refused(r#"{"model":"m"}"#), code("unsupported_event", "type"));
+        assert_eq!(
+            refused(r#"{"type":"session.update"}"#),
+            code("unsupported_event", "type")
+        );
+        assert_eq!(
+            refused(r#"{"type":"response.cancel"}"#).0.as_deref(),
+            Some("response_not_active")
+        );
+        assert_eq!(
+            refused(&create(json!({"model": "m", "stream": false}))),
+            code("unsupported_parameter", "stream")
+        );
+        assert_eq!(
+            refused(&create(json!({"model": "m", "background": true}))),
+            code("unsupported_parameter", "background")
+        );
+        assert_eq!(refused(&create(json!({"input": "x"}))).1.as_deref(), Some("model"));
+        let body = called(
+            &mut session,
+            &create(json!({"model": "m", "input": "x", "stream": null})),
+        );
+        assert_eq!(body["stream"], true);
+        assert_eq!(body["input"], json!([user("x")]));
+        assert_eq!(body.get("type"), None);
+    }
+
+    #[test]
+    fn a_request_may_be_nested_and_the_model_is_remembered() {
+        let mut session = session();
+        let nested = json!({"type": "response.create", "response": {"model": "m", "input": "x", "tools": []}});
+        let body = called(&mut session, &nested.to_string());
+        assert_eq!((&body["model"], &body["tools"]), (&json!("m"), &json!([])));
+        session.end();
+        let body = called(&mut session, &create(json!({"input": "y"})));
+        assert_eq!(body["model"], "m");
+    }
+
+    #[test]
+    fn k135_a_response_is_continued_with_all_that_came_before() {
+        let mut session = session();
+        called(
+            &mut session,
+            &create(json!({"model": "m", "input": [user("a")], "instructions": "i"})),
+        );
+        complete(
+            &mut session,
+            "resp_1",
+            json!([{"type": "function_call", "call_id": "c"}]),
+        );
+        let output = json!({"type": "function_call_output", "call_id": "c", "output": "o"});
+        let body = called(
+            &mut session,
+            &create(json!({"input": [output], "previous_response_id": "resp_1"})),
+        );
+        let call = json!({"type": "function_call", "call_id": "c"});
+        assert_eq!(body["input"], json!([user("a"), call, output]));
+        assert_eq!(body.get("previous_response_id"), None);
+        assert_eq!(body.get("instructions"), None, "instructions are not inherited");
+        complete(&mut session, "resp_2", json!([]));
+        // A response can be continued twice.
+        let body = called(
+            &mut session,
+            &create(json!({"input": "b", "previous_response_id": "resp_1"})),
+        );
+        assert_eq!(body["input"], json!([user("a"), call, user("b")]));
+    }
+
+    #[test]
+    fn k135_another_sockets_response_is_not_known() {
+        let mut session = session();
+        let frame = create(json!({"model": "m", "input": "x", "previous_response_id": "resp_9"}));
+        let error = answered(&mut session, &frame).remove(0);
+        assert_eq!(
+            error,
+            json!({
+                "type": "error",
+                "code": "previous_response_not_found",
+                "message": "Previous response with id 'resp_9' not found.",
+                "param": "previous_response_id",
+                "status": 400,
+                "error_type": "invalid_request_error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "code": "previous_response_not_found",
+                    "message": "Previous response with id 'resp_9' not found.",
+                    "param": "previous_response_id",
+                },
+                "sequence_number": 0,
+            })
+        );
+        assert!(!session.is_active());
+    }
+
+    #[test]
+    fn an_append_continues_the_latest_response() {
+        let mut session = session();
+        called(&mut session, &create(json!({"model": "m", "input": "a"})));
+        complete(&mut session, "resp_1", json!([]));
+        let body = called(&mut session, r#"{"type":"response.append","input":"b"}"#);
+        assert_eq!(body["input"], json!([user("a"), user("b")]));
+    }
+
+    #[test]
+    fn k136_a_warm_up_is_answered_here_and_can_be_continued() {
+        let mut session = session();
+        let frame = create(json!({"model": "m", "input": "a", "generate": false, "instructions": "i"}));
+        let frames = answered(&mut session, &frame);
+        assert_eq!(
+            (&frames[0]["type"], &frames[1]["type"]),
+            (&json!("response.created"), &json!("response.completed"))
+        );
+        assert_eq!(
+            (&frames[0]["sequence_number"], &frames[1]["sequence_number"]),
+            (&json!(0), &json!(1))
+        );
+        let response = &frames[1]["response"];
+        assert_eq!(
+            (&response["output"], &response["instructions"]),
+            (&json!([]), &json!("i"))
+        );
+        assert_eq!(response["usage"]["total_tokens"], 0);
+        let id = response["id"].as_str().unwrap();
+        let body = called(&mut session, &create(json!({"input": "b", "previous_response_id": id})));
+        assert_eq!(body["input"], json!([user("a"), user("b")]));
+        assert_eq!(body.get("generate"), None);
+    }
+
+    #[test]
+    fn turns_wait_in_line_and_the_line_is_bounded() {
+        let mut session = session();
+        called(&mut session, &create(json!({"model": "m", "input": "0"})));
+        for number in 1..=MAX_WAITING {
+            assert_eq!(
+                session.receive(&create(json!({"input": number.to_string()}))),
+                Ok(Asked::Turn)
+            );
+        }
+        let failure = session.receive(&create(json!({"input": "9"}))).unwrap_err();
+        assert_eq!(
+            (failure.openai_code(), failure.kind),
+            (Some("too_many_requests"), Kind::RateLimited)
+        );
+        assert_eq!(session.begin(ids()), None, "one at a time");
+        session.end();
+        match session.begin(ids()) {
+            Some(Begun::Call { body, .. }) => assert_eq!(body["input"], json!([user("1")])),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_bounded_in_bytes_too() {
+        let mut session = session();
+        let long = "x".repeat(15 << 20);
+        called(&mut session, &create(json!({"model": "m", "input": "0"})));
+        assert!(session.receive(&create(json!({"input": long}))).is_ok());
+        assert!(session.receive(&create(json!({"input": long}))).is_ok());
+        assert!(session.receive(&create(json!({"input": long}))).is_err());
+    }
+
+    #[test]
+    fn only_the_latest_responses_are_kept() {
+        let mut session = session();
+        for number in 0..=KEPT {
+            called(&mut session, &create(json!({"model": "m", "input": "x"})));
+            complete(&mut session, &format!("resp_{number}"), json!([]));
+        }
+        let known = |id: &str| json!({"input": "x", "previous_response_id": id});
+        let error = answered(&mut session, &create(known("resp_0"))).remove(0);
+        assert_eq!(error["code"], "previous_response_not_found");
+        called(&mut session, &create(known("resp_1")));
+    }
+
+    #[test]
+    fn a_history_that_has_grown_too_long_is_refused() {
+        let mut session = Session::new(1000);
+        called(&mut session, &create(json!({"model": "m", "input": "x".repeat(600)})));
+        complete(&mut session, "resp_1", json!([{"text": "y".repeat(200)}]));
+        let frame = create(json!({"input": "z".repeat(200), "previous_response_id": "resp_1"}));
+        assert_eq!(answered(&mut session, &frame).remove(0)["status"], 413);
+    }
+
+    #[test]
+    fn a_failed_response_cannot_be_continued() {
+        let mut session = session();
+        called(&mut session, &create(json!({"model": "m", "input": "x"})));
+        let failed = json!({"type": "response.failed", "response": {"id": "resp_1", "output": []}});
+        assert_eq!(
+            session.hear(&Frame::named("response.failed", failed.to_string())),
+            Some(failed.to_string())
+        );
+        session.end();
+        let frame = create(json!({"input": "x", "previous_response_id": "resp_1"}));
+        assert_eq!(
+            answered(&mut session, &frame).remove(0)["code"],
+            "previous_response_not_found"
+        );
+    }
+
+    #[test]
+    fn a_cancelled_turn_says_so_under_its_own_id() {
+        let mut session = session();
+        called(&mut session, &create(json!({"model": "m", "input": "x"})));
+        assert_eq!(session.receive(r#"{"type":"response.cancel"}"#), Ok(Asked::Cancel));
+        let early: Value = serde_json::from_str(&session.cancel().unwrap()).unwrap();
+        assert_eq!(
+            (&early["type"], &early["response"]["model"]),
+            (&json!("response.failed"), &json!("m"))
+        );
+        called(&mut session, &create(json!({"input": "x"})));
+        let created = json!({"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}});
+        session.hear(&Frame::named("response.created", created.to_string()));
+        let late: Value = serde_json::from_str(&session.cancel().unwrap()).unwrap();
+        assert_eq!(
+            (&late["response"]["id"], &late["sequence_number"]),
+            (&json!("resp_1"), &json!(1))
+        );
+        assert_eq!(
+            (&late["response"]["status"], &late["response"]["error"]["code"]),
+            (&json!("failed"), &json!("cancelled"))
+        );
+        assert_eq!(session.cancel(), None);
+    }
+
+    #[test]
+    fn errors_of_either_form_leave_in_both() {
+        let mut session = session();
+        called(&mut session, &create(json!({"model": "m", "input": "x"})));
+        let nested = json!({"type": "error", "error": {"code": "user_model_rate_limited", "message": "slow down"}});
+        let flat =
+            json!({"type": "error", "code": "server_error", "message": "broken", "param": null, "sequence_number": 3});
+        let mut said = |event: Value| -> Value {
+            let frame = session.hear(&Frame::named("error", event.to_string())).unwrap();
+            serde_json::from_str(&frame).unwrap()
+        };
+        let (nested, flat) = (said(nested), said(flat));
+        assert_eq!(
+            (&nested["status"], &nested["error"]["message"]),
+            (&json!(429), &json!("slow down"))
+        );
+        assert_eq!(nested["code"], nested["error"]["code"]);
+        assert_eq!(
+            (&flat["status"], &flat["error"]["code"]),
+            (&json!(502), &json!("server_error"))
+        );
+    }
+
+    #[test]
+    fn an_error_frame_carries_when_to_come_back() {
+        let failure = Failure {
+            retry_after: Some("5".into()),
+            ..Failure::new(Kind::RateLimited, "slow down")
+        };
+        let headers = [("x-github-request-id".to_owned(), "G".to_owned())];
+        let frame: Value = serde_json::from_str(&session().error_frame(&failure, &headers)).unwrap();
+        assert_eq!(
+            frame["headers"],
+            json!({"x-github-request-id": "G", "retry-after": "5"})
+        );
+        assert_eq!(
+            (&frame["status"], &frame["error_type"]),
+            (&json!(429), &json!("rate_limit_error"))
+        );
+    }
+}

@@ -1,0 +1,199 @@
+// What a person does with the dashboard, done by a browser. Each case has a page of its own, which may load nothing that
+// its policy forbids and may not fail in its script.
+
+import assert from "node:assert/strict";
+import { chromium } from "playwright-core";
+
+const { COPILOT_PROXY_URL: URL_, LOCKED_URL, KEY, SHOTS, CHROMIUM } = process.env;
+const only = process.argv[2] ?? "";
+const SOON = 8000;
+
+const ask = (text, model = "gpt-4.1") =>
+  fetch(`${URL_}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "user-agent": "browser-test/1.0" },
+    body: JSON.stringify({ model, messages: [{ role: "user", content: text }] }),
+  });
+
+const visible = (locator) => locator.waitFor({ state: "visible", timeout: SOON });
+const gone = (locator) => locator.waitFor({ state: "hidden", timeout: SOON });
+const shot = (page, name) => page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: true });
+
+async function open(page, path = "/dashboard") {
+  await page.goto(URL_ + path);
+  await visible(page.locator("#models tbody tr").first());
+}
+
+/** Whether the page can be scrolled sideways. */
+const overflows = (page) => page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+
+/** How much lighter the ink is than the ground, on a scale of 0 to 255. */
+const contrast = (page) => page.evaluate(() => {
+  const light = (colour) => colour.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  const style = getComputedStyle(document.body);
+  return light(style.color) - light(style.backgroundColor);
+});
+
+const cases = [
+  ["a browser at / is led to the dashboard", {}, async (page) => {
+    await page.goto(`${URL_}/`);
+    assert.equal(new URL(page.url()).pathname, "/dashboard");
+    assert.equal(await (await fetch(`${URL_}/`)).text(), "Server running");
+  }],
+
+  ["light theme", { colorScheme: "light" }, async (page) => {
+    await open(page);
+    assert.ok(await contrast(page) < -100);
+    await shot(page, "light");
+  }],
+
+  ["dark theme", { colorScheme: "dark" }, async (page) => {
+    await open(page);
+    assert.ok(await contrast(page) > 100);
+    await shot(page, "dark");
+  }],
+
+  ["phone width has no sideways scroll", { viewport: { width: 375, height: 812 } }, async (page) => {
+    await open(page);
+    assert.equal(await overflows(page), false);
+    await shot(page, "phone");
+  }],
+
+  ["quota, plan, login and readiness", {}, async (page) => {
+    await open(page);
+    await visible(page.locator("#state.good"));
+    const bars = page.getByRole("progressbar");
+    assert.ok(await bars.count() >= 1);
+    for (const bar of await bars.all()) assert.match(await bar.getAttribute("aria-label"), /: (unlimited|.* left)$/);
+    assert.match(await page.locator("#quotas").innerText(), /resets /);
+    const account = await page.locator("#account").innerText();
+    for (const word of ["Login", "Plan", "Billing", "Credential"]) assert.ok(account.includes(word), account);
+    assert.match(account, /old, good for/);
+  }],
+
+  ["models with limits and routes; the filter", {}, async (page) => {
+    await open(page);
+    const row = page.getByRole("row", { name: "claude-sonnet-4.5", exact: true });
+    assert.match(await row.innerText(), /native/);
+    await page.getByLabel("Filter models").fill("no such model");
+    await visible(page.getByText("No model has this in its name."));
+    await page.getByLabel("Filter models").fill("sonnet-4.5");
+    await visible(row);
+  }],
+
+  ["the whole usage can be unfolded", {}, async (page) => {
+    await open(page);
+    await page.getByText("Usage as GitHub tells it").click();
+    const usage = JSON.parse(await page.locator("#raw").innerText());
+    assert.deepEqual(usage, await (await fetch(`${URL_}/usage`)).json());
+  }],
+
+  ["another proxy's usage by ?endpoint=", {}, async (page) => {
+    const other = `${URL_.replace("127.0.0.1", "localhost")}/usage`;
+    await page.goto(`${URL_}/?endpoint=${encodeURIComponent(other)}`);
+    await visible(page.getByText(`from ${other}`));
+    assert.ok(await page.getByRole("progressbar").count() >= 1);
+    assert.equal(await page.locator("#endpoint").inputValue(), other);
+  }],
+
+  ["an endpoint that does not answer is said", {}, async (page) => {
+    await page.goto(`${URL_}/dashboard?endpoint=${encodeURIComponent("http://127.0.0.1:9/usage")}`);
+    await visible(page.locator("#quotas .bad"));
+    await visible(page.locator("#models tbody tr").first());
+  }, { mayFailToLoad: true }],
+
+  ["a waiting request is approved by a click", {}, async (page) => {
+    await open(page);
+    const answer = ask("a secret of the prompt");
+    const approve = page.getByRole("button", { name: /^Approve request \d+ for gpt-4.1$/ });
+    await visible(approve);
+    assert.match(await page.locator("#approvals").innerText(), /browser-test\/1\.0.*tokens/s);
+    assert.equal((await page.content()).includes("a secret of the prompt"), false);
+    await shot(page, "approval");
+    await approve.click();
+    assert.equal((await answer).status, 200);
+    await gone(page.locator("#approvals"));
+    const row = page.getByRole("row", { name: "gpt-4.1 for browser-test/1.0, 200" }).first();
+    await visible(row);
+    await shot(page, "answered");
+  }],
+
+  ["a waiting request is denied with the keyboard", {}, async (page) => {
+    await open(page);
+    const answer = ask("hello");
+    const deny = page.getByRole("button", { name: /^Deny request \d+ for gpt-4.1$/ });
+    await visible(deny);
+    await deny.focus();
+    await page.keyboard.press("Enter");
+    assert.equal((await answer).status, 403);
+    await gone(page.locator("#approvals"));
+  }],
+
+  ["Tab reaches the skip link, the fields and the buttons", {}, async (page) => {
+    await open(page);
+    const reached = [];
+    for (let step = 0; step < 12; step += 1) {
+      await page.keyboard.press("Tab");
+      reached.push(await page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim()));
+    }
+    for (const name of ["Skip to content", "endpoint", "Fetch", "live", "filter"]) assert.ok(reached.includes(name), reached.join());
+  }],
+
+  ["it recovers by itself from an outage", {}, async (page) => {
+    await open(page);
+    await page.route("**/admin/**", (route) => route.abort());
+    await visible(page.locator("#alert"));
+    await page.unroute("**/admin/**");
+    await gone(page.locator("#alert"));
+    await visible(page.locator("#state.good"));
+  }, { mayFailToLoad: true }],
+
+  ["the key is asked for once", {}, async (page, context) => {
+    await page.goto(`${LOCKED_URL}/dashboard`);
+    await visible(page.locator("#login"));
+    await shot(page, "login");
+    await page.getByLabel(/^Key/).fill("wrong");
+    await page.getByRole("button", { name: "Open the dashboard" }).click();
+    await visible(page.getByText("That is not this proxy's key."));
+    await page.getByLabel(/^Key/).fill(KEY);
+    await page.keyboard.press("Enter");
+    await visible(page.locator("#models tbody tr").first());
+    const cookie = (await context.cookies()).find(({ name }) => name.startsWith("copilot_proxy"));
+    assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.value.includes(KEY)], [true, "Strict", false]);
+    await page.reload();
+    await visible(page.locator("#models tbody tr").first());
+    await gone(page.locator("#login"));
+  }, { mayFailToLoad: true, needs: LOCKED_URL }],
+];
+
+const browser = await chromium.launch({
+  executablePath: CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+});
+let passed = 0;
+let failed = 0;
+for (const [name, options, run, { mayFailToLoad = false, needs = true } = {}] of cases) {
+  if (!name.includes(only) || !needs) continue;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  const troubles = [];
+  page.on("pageerror", (error) => troubles.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() !== "error") return;
+    if (!mayFailToLoad || /Content Security Policy/.test(message.text())) troubles.push(message.text());
+  });
+  try {
+    await run(page, context);
+    assert.deepEqual(troubles, []);
+    passed += 1;
+    console.log(`PASS ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL ${name}\n     ${String(error.stack).split("\n").slice(0, 8).join("\n     ")}`);
+    await shot(page, `failed-${name.replaceAll(/[^a-z0-9]+/gi, "-")}`).catch(() => {});
+  }
+  await context.close();
+}
+await browser.close();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
