@@ -284,6 +284,7 @@ fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
         app.service(web::resource("/responses").route(post).route(socket))
     })
     .workers(1)
+    .h1_allow_half_closed(false)
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();
