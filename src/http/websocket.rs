@@ -281,9 +281,9 @@ impl Socket {
         }
     }
 
-    /// Begins turns until one goes to a model, or none waits.
+    /// Begins turns until one goes to a model, or none waits. A server that goes away begins none.
     async fn begin(&mut self) -> Result<(), End> {
-        while self.turn.is_none() {
+        while self.turn.is_none() && !*self.draining.borrow() {
             let request_id = identity::new();
             let ids = Ids::new(request_id.clone(), now_unix());
             match self.session.begin(ids) {

@@ -414,6 +414,33 @@ async fn a_cancelled_turn_makes_room_for_the_next() {
 }
 
 #[actix_web::test]
+async fn a_server_that_goes_away_begins_no_turn() {
+    let (copilot, mut asked) = copilot(false);
+    let (drain, draining) = watch::channel(false);
+    let url = serve(Proxy {
+        copilot,
+        draining,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[hang]]"}))
+        .await;
+    socket.ask(json!({"type": "response.create", "input": "next"})).await;
+    assert_eq!(socket.heard().await["type"], "response.created");
+    drain.send(true).unwrap();
+    socket.ask(json!({"type": "response.cancel"})).await;
+    assert_eq!(
+        socket.heard().await["type"],
+        "response.failed",
+        "what is under way may end"
+    );
+    assert_eq!(socket.closed().await, CloseCode::Away);
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Posted(_)));
+    assert!(!matches!(asked.try_recv(), Ok(Heard::Posted(_))));
+}
+
+#[actix_web::test]
 async fn a_client_that_leaves_takes_its_turn_along() {
     let (copilot, mut asked) = copilot(false);
     let url = serve(Proxy {
