@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use actix_web::http::{Uri, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{models, page};
+use super::{page, tagged};
 
 const PAGE: &str = include_str!("dashboard/index.html");
 const STYLE: &str = include_str!("dashboard/style.css");
@@ -66,7 +66,7 @@ async fn script(request: HttpRequest) -> HttpResponse {
 }
 
 fn file(request: &HttpRequest, kind: &str, text: &'static str) -> HttpResponse {
-    let mut response = models::tagged(request, kind, text);
+    let mut response = tagged::response(request, kind, text);
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -90,11 +90,7 @@ async fn serve(
         })
         .await
     };
-    // A bug of ours is this request's misfortune and no other's.
-    let answered = AssertUnwindSafe(answered).catch_unwind().await.unwrap_or_else(|_| {
-        Err(Failure::new(Kind::Internal, "the proxy failed on this request; its log says where").into())
-    });
-    match answered {
+    match contained(answered).await {
         Ok(answer) => render(client, answer),
         Err(refused) => {
             let mut response = error::response(&request, client, &refused.failure);
@@ -106,6 +102,17 @@ async fn serve(
             response
         }
     }
+}
+
+/// A bug of ours is this request's misfortune and no other's.
+pub(super) async fn contained(
+    answer: impl Future<Output = Result<Answer, relay::Error>>,
+) -> Result<Answer, relay::Error> {
+    let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    answered.unwrap_or_else(|_| {
+        let sentence = "the proxy failed on this request; its log says where";
+        Err(Failure::new(Kind::Internal, sentence).into())
+    })
 }
 
 fn render(client: Protocol, answer: Answer) -> HttpResponse {

@@ -29,6 +29,7 @@ pub mod models;
 mod settings;
 pub mod sse;
 pub mod status;
+mod tagged;
 #[cfg(test)]
 mod tests;
 pub mod usage;

@@ -3,13 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use sha2::{Digest, Sha256};
 
 use super::generate::client_of;
-use super::{Doors, error};
+use super::{Doors, error, tagged};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::translate::catalogue::{self, Choice, Page};
@@ -71,35 +68,5 @@ async fn codex(request: &HttpRequest, doors: &Doors, version: &str) -> Result<Ht
     }
     let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
     let body = catalogue::codex(&doors.relay.names(&catalog), choice(doors)).to_string();
-    Ok(tagged(request, "application/json", body))
-}
-
-/// A body under a tag of its content; a client that has it already gets only the tag.
-pub(super) fn tagged(request: &HttpRequest, kind: &str, body: impl Into<String>) -> HttpResponse {
-    let body = body.into();
-    let digest = Sha256::digest(body.as_bytes());
-    let tag: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
-    let status = if has(request, &tag) {
-        StatusCode::NOT_MODIFIED
-    } else {
-        StatusCode::OK
-    };
-    let mut response = HttpResponse::build(status);
-    response.insert_header((header::ETAG, tag));
-    response.insert_header((header::CACHE_CONTROL, "no-cache"));
-    if status == StatusCode::NOT_MODIFIED {
-        return response.finish();
-    }
-    response.content_type(kind).body(body)
-}
-
-/// Whether `If-None-Match` names this tag, or any.
-fn has(request: &HttpRequest, tag: &str) -> bool {
-    let lists = request.headers().get_all(header::IF_NONE_MATCH);
-    lists
-        .filter_map(|list| list.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    Ok(tagged::response(request, "application/json", body))
 }

@@ -17,7 +17,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::generate::client_of;
+use super::generate::{client_of, contained};
 use super::{Doors, error, identity, refusing};
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
@@ -66,6 +66,15 @@ where
 
 /// `GET /responses`: opens a socket.
 async fn open(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
+    open_for(LIFETIME, request, payload, doors).await
+}
+
+async fn open_for(
+    lifetime: Lifetime,
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+) -> HttpResponse {
     if !doors.settings.websocket {
         let sentence = "sockets are switched off here (server.websocket); use POST";
         return refuse(
@@ -100,7 +109,7 @@ async fn open(request: HttpRequest, payload: web::Payload, doors: web::Data<Door
         turn: None,
     };
     actix_rt::spawn(async move {
-        socket.live(messages, LIFETIME).await;
+        socket.live(messages, lifetime).await;
         drop(seat);
     });
     response
@@ -272,9 +281,9 @@ impl Socket {
         }
     }
 
-    /// Begins turns until one goes to a model, or none waits.
+    /// Begins turns until one goes to a model, or none waits. A server that goes away begins none.
     async fn begin(&mut self) -> Result<(), End> {
-        while self.turn.is_none() {
+        while self.turn.is_none() && !*self.draining.borrow() {
             let request_id = identity::new();
             let ids = Ids::new(request_id.clone(), now_unix());
             match self.session.begin(ids) {
@@ -298,14 +307,7 @@ impl Socket {
 
     fn ask(&self, call: Call) -> LocalBoxFuture<'static, Result<Answer, relay::Error>> {
         let relay = self.relay.clone();
-        let answer = async move { relay.generate(call).await };
-        // A bug of ours is this turn's misfortune and no other's.
-        let answer = AssertUnwindSafe(answer).catch_unwind();
-        Box::pin(answer.map(|answer| {
-            answer.unwrap_or_else(|_| {
-                Err(Failure::new(Kind::Internal, "the proxy failed on this request; its log says where").into())
-            })
-        }))
+        Box::pin(contained(async move { relay.generate(call).await }))
     }
 
     async fn advance(&mut self, step: Step) -> Result<(), End> {

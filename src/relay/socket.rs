@@ -14,7 +14,7 @@ use crate::protocol::{Initiator, Protocol};
 use crate::translate::{Object, upstream_failure};
 use crate::upstream::copilot::{Access, Call};
 use crate::upstream::websocket::Line;
-use crate::upstream::{self, Answer};
+use crate::upstream::{self, Answer, Phase};
 
 /// After so many failures in a row a client's turns go by HTTP alone.
 const MAX_FAILURES: u32 = 3;
@@ -70,7 +70,15 @@ impl Relay {
             Err(Trouble::Failed(trouble)) => trouble,
         };
         lane.failures.set(lane.failures.get().saturating_add(1));
-        if !model.endpoints.responses {
+        // A turn that Copilot may still be at work on is not asked for twice.
+        let may_run = matches!(
+            trouble,
+            upstream::Error::Timeout {
+                phase: Phase::FirstByte,
+                ..
+            }
+        );
+        if may_run || !model.endpoints.responses {
             return Err(of_socket(&trouble).into());
         }
         log::warn!("{} by socket: {trouble}; asking by HTTP", model.id);
@@ -89,11 +97,7 @@ impl Relay {
         let first = self.send_once_by(lane, &access(&credential), turn).await;
         let why = match &first {
             Err(Trouble::Refused(refusal)) if refusal.credential => refusal.error.failure.message.clone(),
-            Err(Trouble::Failed(
-                error @ upstream::Error::Upgrade {
-                    status: 401 | 403 | 421,
-                },
-            )) => error.to_string(),
+            Err(Trouble::Failed(error @ upstream::Error::Upgrade { status: 401 | 421 })) => error.to_string(),
             _ => return Ok(first),
         };
         Ok(match self.renew(&credential, why).await? {

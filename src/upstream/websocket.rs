@@ -194,7 +194,11 @@ impl Socket {
     async fn ask(&mut self, call: &Call) -> Result<Bytes, Error> {
         let frame = String::from_utf8_lossy(call.body.as_deref().unwrap_or_default()).into_owned();
         self.frames.send(Message::Text(frame.into())).await.map_err(broke)?;
-        self.event().await
+        let first = self.event().await?;
+        if ending(&first) == Ending::Stale {
+            return Err(Error::Closed { reused: true });
+        }
+        Ok(first)
     }
 
     /// The next event.
@@ -278,7 +282,7 @@ impl Turn {
         match ending(&event) {
             Ending::No => self.socket = Some(socket),
             Ending::Proper => self.line.put_back(socket),
-            Ending::Refused(_) => {}
+            Ending::Refused(_) | Ending::Stale => {}
         }
         let mut bytes = BytesMut::new();
         sse::Frame::data(event).write(&mut bytes);
@@ -294,6 +298,8 @@ enum Ending {
     Proper,
     /// An error, with the status that HTTP would have given it.
     Refused(u16),
+    /// The socket has had its day; another serves.
+    Stale,
 }
 
 fn ending(event: &[u8]) -> Ending {
@@ -302,34 +308,41 @@ fn ending(event: &[u8]) -> Ending {
     };
     match &*read.kind(None) {
         "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => Ending::Proper,
-        "error" | "websocket_error" => Ending::Refused(status_of(&read)),
+        "error" | "websocket_error" => of_error(&read),
         _ => Ending::No,
     }
 }
 
-fn status_of(error: &Event) -> u16 {
-    let told = error.number("status").and_then(|status| u16::try_from(status).ok());
-    if let Some(status) = told.filter(|status| (400..600).contains(status)) {
-        return status;
-    }
+fn of_error(error: &Event) -> Ending {
     let nested = error.value("error");
     let code = nested["code"]
         .as_str()
         .map_or_else(|| error.text("code").unwrap_or_default().into_owned(), str::to_owned);
-    let has = |word: &str| code.contains(word);
-    if has("rate_limit") || has("too_many_requests") {
-        429
-    } else if has("quota") || has("billing") {
-        402
-    } else if has("unauthorized") || has("token_expired") {
-        401
-    } else if has("overloaded") || has("unavailable") || has("session_expired") || has("connection_limit") {
-        503
-    } else if has("server_error") || has("internal") || has("websocket_error") {
-        500
-    } else {
-        400
+    if ["session_expired", "websocket_connection_limit_reached"].contains(&code.as_str()) {
+        return Ending::Stale;
     }
+    let told = error.number("status").and_then(|status| u16::try_from(status).ok());
+    let told = told.filter(|status| (400..600).contains(status));
+    Ending::Refused(told.unwrap_or_else(|| status_of(&code)))
+}
+
+/// The first of these words in an error's code tells its status.
+const STATUS_BY_WORD: [(&str, u16); 10] = [
+    ("rate_limit", 429),
+    ("too_many_requests", 429),
+    ("quota", 402),
+    ("billing", 402),
+    ("unauthorized", 401),
+    ("token_expired", 401),
+    ("overloaded", 503),
+    ("unavailable", 503),
+    ("server_error", 500),
+    ("internal", 500),
+];
+
+fn status_of(code: &str) -> u16 {
+    let found = STATUS_BY_WORD.iter().find(|(word, _)| code.contains(word));
+    found.map_or(400, |(_, status)| *status)
 }
 
 #[cfg(test)]
@@ -367,6 +380,7 @@ mod tests {
             status(json!({"type": "error", "code": "server_error", "message": "x"})),
             500
         );
+        assert_eq!(ending_of(nested("session_expired")), Ending::Stale);
         assert_eq!(status(json!({"type": "error", "code": "x", "status": 413})), 413);
         assert_eq!(status(json!({"type": "error", "code": "x", "status": 99_999})), 400);
     }

@@ -45,8 +45,12 @@ async function ask(url, options = {}) {
 const post = (url, body) =>
   ask(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
+/** A decision that failed: said until the next one. */
+let undecided = null;
+
 /** Shows an error, or takes the last one away; the missing key has a form of its own. */
-function complain(error) {
+function complain(told) {
+  const error = told ?? undecided;
   const locked = error?.status === 401;
   find("alert").hidden = !error || locked;
   find("alert").textContent = error?.message ?? "";
@@ -331,6 +335,7 @@ function showModels() {
 // Approvals.
 
 async function decide(id, decision) {
+  undecided = null;
   const item = approvals.get(id)?.item;
   for (const button of item?.querySelectorAll("button") ?? []) button.disabled = true;
   try {
@@ -342,6 +347,7 @@ async function decide(id, decision) {
     (find("approval-list").querySelector("button") ?? find("main")).focus();
   } catch (error) {
     for (const button of item?.querySelectorAll("button") ?? []) button.disabled = false;
+    undecided = error;
     complain(error);
   }
 }
@@ -435,7 +441,8 @@ function tick() {
   if (busy || !find("live").checked || document.hidden || !find("login").hidden) return;
   ticks += 1;
   // After an outage everything may have changed.
-  const all = ticks % (ready ? ALL_AFTER : ALL_AFTER_WHEN_NOT_READY) === 0 || !find("alert").hidden;
+  const recovers = !find("alert").hidden && !undecided;
+  const all = recovers || ticks % (ready ? ALL_AFTER : ALL_AFTER_WHEN_NOT_READY) === 0;
   run(all ? refreshAll : refreshLive);
 }
 

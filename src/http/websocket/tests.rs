@@ -16,6 +16,21 @@ use super::*;
 use crate::http;
 use crate::http::tests::Proxy;
 
+/// Serves an app on a free port; its address. The app's type has no name to write here.
+macro_rules! listen {
+    ($app:expr) => {{
+        let server = HttpServer::new($app)
+            .workers(1)
+            .h1_allow_half_closed(false)
+            .disable_signals()
+            .bind("127.0.0.1:0")
+            .unwrap();
+        let address = server.addrs()[0];
+        actix_rt::spawn(server.run());
+        format!("http://{address}")
+    }};
+}
+
 /// What the client of a socket does.
 trait Client: Stream<Item = Result<Frame, WsProtocolError>> + Sink<Message, Error = WsProtocolError> + Unpin {
     async fn ask(&mut self, frame: Value) {
@@ -55,15 +70,7 @@ fn serve(proxy: Proxy) -> String {
         ..proxy
     }
     .start();
-    let server = HttpServer::new(move || http::app(doors()))
-        .workers(1)
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .bind("127.0.0.1:0")
-        .unwrap();
-    let address = server.addrs()[0];
-    actix_rt::spawn(server.run());
-    format!("http://{address}")
+    listen!(move || http::app(doors()))
 }
 
 async fn connect(url: &str) -> impl Client + use<> {
@@ -181,6 +188,34 @@ async fn a_socket_asks_for_the_key_like_all_doors() {
 }
 
 #[actix_web::test]
+async fn a_socket_lives_no_longer_than_it_may() {
+    let short = Duration::from_millis(300);
+    let lifetimes = [
+        Lifetime {
+            idle: short,
+            ..LIFETIME
+        },
+        Lifetime {
+            whole: short,
+            ..LIFETIME
+        },
+    ];
+    for lifetime in lifetimes {
+        let doors = Proxy::default().start();
+        let url = listen!(move || {
+            let open = move |request, payload, doors| open_for(lifetime, request, payload, doors);
+            App::new()
+                .app_data(web::Data::new(doors()))
+                .route("/v1/responses", web::get().to(open))
+        });
+        let mut socket = connect(&url).await;
+        socket.send(Message::Ping("p".into())).await.unwrap();
+        assert_eq!(socket.got().await, Frame::Pong("p".into()));
+        assert_eq!(socket.closed().await, CloseCode::Normal);
+    }
+}
+
+#[actix_web::test]
 async fn an_idle_socket_goes_when_the_server_does() {
     let (drain, draining) = watch::channel(false);
     let url = serve(Proxy {
@@ -242,7 +277,7 @@ fn there_are_so_many_places_and_no_more() {
 /// A Copilot that answers every request by HTTP, and by sockets if it has any, and tells what it was asked.
 fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
     let (told, asked) = mpsc::unbounded_channel();
-    let server = HttpServer::new(move || {
+    let url = listen!(move || {
         let post = {
             let told = told.clone();
             web::post().to(move |body: web::Bytes| {
@@ -282,13 +317,7 @@ fn copilot(sockets: bool) -> (String, mpsc::UnboundedReceiver<Heard>) {
             async { response }
         });
         app.service(web::resource("/responses").route(post).route(socket))
-    })
-    .workers(1)
-    .disable_signals()
-    .bind("127.0.0.1:0")
-    .unwrap();
-    let url = format!("http://{}", server.addrs()[0]);
-    actix_rt::spawn(server.run());
+    });
     (url, asked)
 }
 
@@ -325,9 +354,8 @@ async fn whole_turn(socket: &mut impl Client) -> Value {
         let event = socket.heard().await;
         assert_eq!(event["sequence_number"], sequence, "{event}");
         sequence += 1;
-        match event["type"].as_str() {
-            Some("response.completed" | "response.failed" | "error") => return event,
-            _ => {}
+        if let Some("response.completed" | "response.failed" | "error") = event["type"].as_str() {
+            return event;
         }
     }
 }
@@ -383,6 +411,33 @@ async fn a_cancelled_turn_makes_room_for_the_next() {
         (&json!("response.failed"), &json!("cancelled"))
     );
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
+}
+
+#[actix_web::test]
+async fn a_server_that_goes_away_begins_no_turn() {
+    let (copilot, mut asked) = copilot(false);
+    let (drain, draining) = watch::channel(false);
+    let url = serve(Proxy {
+        copilot,
+        draining,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    socket
+        .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[hang]]"}))
+        .await;
+    socket.ask(json!({"type": "response.create", "input": "next"})).await;
+    assert_eq!(socket.heard().await["type"], "response.created");
+    drain.send(true).unwrap();
+    socket.ask(json!({"type": "response.cancel"})).await;
+    assert_eq!(
+        socket.heard().await["type"],
+        "response.failed",
+        "what is under way may end"
+    );
+    assert_eq!(socket.closed().await, CloseCode::Away);
+    assert!(matches!(asked.recv().await.unwrap(), Heard::Posted(_)));
+    assert!(!matches!(asked.try_recv(), Ok(Heard::Posted(_))));
 }
 
 #[actix_web::test]
