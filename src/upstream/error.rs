@@ -46,6 +46,9 @@ pub enum Error {
     Cut,
     #[error("the connection broke inside upstream's answer: {what}")]
     Reset { what: String },
+    /// An open socket was closed by upstream's own word, other than with the code for a task that is done.
+    #[error("upstream closed the socket{}", with_reason(*code, reason))]
+    SocketClosed { code: Option<u16>, reason: String },
     #[error("upstream answered with a redirect ({status}), which is not followed")]
     Redirect { status: u16 },
     #[error("upstream's answer is larger than {limit} bytes")]
@@ -70,6 +73,14 @@ impl Error {
             Some(ours) => Ok(ours.clone()),
             None => Err(error),
         }
+    }
+}
+
+fn with_reason(code: Option<u16>, reason: &str) -> String {
+    match (code, reason) {
+        (None, _) => String::new(),
+        (Some(code), "") => format!(" ({code})"),
+        (Some(code), reason) => format!(" ({code}: {reason})"),
     }
 }
 

@@ -19,8 +19,10 @@ mod framing;
 pub mod github;
 pub mod headers;
 pub mod proxy;
+mod refusal;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 mod wire;
 
 pub use answer::{Answer, Body};
@@ -28,6 +30,7 @@ pub use client::{Client, Setup};
 pub use copilot::Copilot;
 pub use error::{Error, Phase};
 pub use github::GitHub;
+pub use websocket::{Opened, Socket};
 
 /// What this floor can be told.
 #[derive(Debug, Clone)]

@@ -34,7 +34,7 @@ impl Proxies {
                 .no
                 .as_deref()
                 .unwrap_or_default()
-                .split(',')
+                .split([',', ' ', '\t'])
                 .filter_map(Exception::parse)
                 .collect(),
         })
@@ -139,6 +139,7 @@ impl Proxy {
             Error::Refused { .. } => "refused the connection".to_string(),
             Error::Dns { what, .. } => format!("could not be resolved: {what}"),
             Error::Unreachable { what, .. } => format!("could not be reached: {what}"),
+            Error::Timeout { after, .. } => format!("could not be reached within {} s", after.as_secs_f64()),
             other => format!("could not be reached: {other}"),
         })
     }
