@@ -190,8 +190,9 @@ pub(super) fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
 
 fn in_our_words(error: PayloadError) -> Error {
     match error {
-        PayloadError::Incomplete(_) => Error::Cut,
-        PayloadError::Io(error) => match Error::unwrap_io(error) {
+        PayloadError::Incomplete(None) => Error::Cut,
+        // Every I/O error arrives as the first of these, whatever its kind.
+        PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => match Error::unwrap_io(error) {
             Ok(ours) => ours,
             Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Error::NotHttp {
                 what: error.to_string(),
