@@ -114,11 +114,11 @@ mod tests {
         assert_eq!(late.to_string(), "upstream did not begin to answer within 1.5 s");
         let proxy = Error::Proxy {
             address: "10.0.0.1:3128".into(),
-            what: "answered 407 (proxy authentication required)".into(),
+            what: "answered 407: it asks for a user name and password".into(),
         };
         assert_eq!(
             proxy.to_string(),
-            "the outbound proxy 10.0.0.1:3128 answered 407 (proxy authentication required)"
+            "the outbound proxy 10.0.0.1:3128 answered 407: it asks for a user name and password"
         );
     }
 }
