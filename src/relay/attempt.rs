@@ -43,10 +43,10 @@ impl Relay {
         call: &Call,
         target: &Target,
         mut memory: Memory,
+        cause: Cause,
         journal: &mut Journal,
     ) -> Result<Opened, Error> {
         let client = call.client.protocol;
-        let cause = self.cause(&call.client, &call.body);
         let needs = Needs {
             socket: self.lane.is_some(),
             ..needs(client, &call.body, &memory)
@@ -120,7 +120,8 @@ impl Relay {
             hints: &hints,
         };
         let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
-        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| target.only.is_some()) {
+        let searches = target.only.is_some() && call.client.protocol == Protocol::Messages;
+        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| searches) {
             web_search::bound(&call.body, settings, &mut request.body);
         }
         healing::apply(way, &memory.learned, &mut request);

@@ -1,16 +1,168 @@
-//! A history made short for Codex.
+//! A history made short for Codex: by the model itself where it can, else by asking it for a summary. Both are further
+//! calls on the way of one request: one permit, one line in the journal, the agent's and not the person's turn.
 
-use super::{Answer, Call, Error, Relay};
+use serde_json::Value;
 
-impl Relay {
-    pub(super) async fn compact_in_stream(&self, _call: Call) -> Result<Answer, Error> {
-        unimplemented!()
-    }
+use super::admission::Target;
+use super::answer::Answer;
+use super::attempt::{Content, is_stream, now_unix};
+use super::journal::Journal;
+use super::stream::Flow;
+use super::{Call, Error, Relay};
+use crate::protocol::Protocol;
+use crate::protocol::failure::{Failure, Kind};
+use crate::routing::Needs;
+use crate::routing::initiator;
+use crate::translate::ids::Ids;
+use crate::translate::{Heard, Memory, Object, Reply, compaction, fold, response_object, validate};
+
+/// What a model made of a history.
+struct Made {
+    headers: Vec<(String, String)>,
+    /// The item that stands for the history.
+    item: Value,
+    usage: Value,
+    heard: Heard,
+    ids: Ids,
 }
 
 impl Relay {
+    /// An ordinary request that ends in a trigger: its answer is one item.
+    pub(super) async fn compact_in_stream(&self, call: Call) -> Result<Answer, Error> {
+        let mut journal = Journal::open(self.actors.clone(), &call);
+        let Made {
+            headers,
+            item,
+            usage,
+            heard,
+            mut ids,
+        } = match self.make(&call, &mut journal).await {
+            Ok(made) => made,
+            Err(refused) => return self.refuse(&call, refused, journal),
+        };
+        journal.ended(&heard);
+        let model = call
+            .body
+            .get("model")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let reply = Reply {
+            model,
+            echo: response_object::echo(&call.body),
+            ..Reply::default()
+        };
+        let frames = compaction::stream(&item, &usage, &reply, &mut ids);
+        if is_stream(&call.body) {
+            let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
+            return Ok(Answer::Stream {
+                headers,
+                flow: Box::new(flow),
+            });
+        }
+        let mut whole = fold::gather(Protocol::Responses);
+        frames.iter().try_for_each(|frame| whole.feed(frame))?;
+        Ok(Answer::Whole {
+            headers,
+            body: whole.finish()?.to_string(),
+        })
+    }
+
     /// `POST /responses/compact`.
-    pub async fn compact(&self, _call: Call) -> Result<Answer, Error> {
-        unimplemented!()
+    pub async fn compact(&self, call: Call) -> Result<Answer, Error> {
+        let mut journal = Journal::open(self.actors.clone(), &call);
+        let Made {
+            headers,
+            item,
+            usage,
+            heard,
+            mut ids,
+        } = match self.make(&call, &mut journal).await {
+            Ok(made) => made,
+            Err(refused) => return self.refuse(&call, refused, journal),
+        };
+        journal.ended(&heard);
+        let body = compaction::answer(&call.body, &item, &usage, &mut ids);
+        Ok(Answer::Whole {
+            headers,
+            body: body.to_string(),
+        })
+    }
+
+    async fn make(&self, call: &Call, journal: &mut Journal) -> Result<Made, Error> {
+        validate::body(Protocol::Responses, &call.body)?;
+        let mut target = self.resolve(&call.client, &call.body).await?;
+        journal.aimed_at(target.model());
+        target.ways(Protocol::Responses, &Needs::default())?;
+        journal.admitted(self.admit(call, &target).await?);
+        let memory = self.recall(call, &target).await?;
+        if target.model().speaks(Protocol::Responses) {
+            target.only = Some(Protocol::Responses);
+            let asked = compaction::native_request(&call.body);
+            match self.ask(call, asked, &target, &memory, journal).await {
+                Ok((headers, whole, heard)) => {
+                    if let Some(held) = compaction::compacted(&whole) {
+                        return Ok(Made::new(call, &target, headers, held, whole, heard));
+                    }
+                }
+                Err(refused) if refused.failure.kind == Kind::BadRequest => {}
+                Err(refused) => return Err(refused),
+            }
+            log::info!(
+                "{} does not compact by itself; asking it for a summary",
+                target.model().id
+            );
+            target.only = None;
+        }
+        let asked = compaction::summary_request(&call.body);
+        let (headers, whole, heard) = self.ask(call, asked, &target, &memory, journal).await?;
+        let held = compaction::summary(&whole)
+            .ok_or_else(|| Failure::new(Kind::UpstreamGarbage, "the model gave no summary of the history"))?;
+        Ok(Made::new(call, &target, headers, held, whole, heard))
+    }
+
+    /// Asks the model and gathers its answer.
+    async fn ask(
+        &self,
+        call: &Call,
+        body: Object,
+        target: &Target,
+        memory: &Memory,
+        journal: &mut Journal,
+    ) -> Result<(Vec<(String, String)>, Value, Heard), Error> {
+        let call = Call { body, ..call.clone() };
+        let cause = initiator::compaction(self.settings.compaction_is_agent);
+        let opened = self.attempt(&call, target, memory.clone(), cause, journal).await?;
+        match opened.content {
+            Content::Whole { body, heard } => Ok((opened.headers, body, heard)),
+            Content::Stream(flow) => match flow.gather(Protocol::Responses).await {
+                Ok((body, heard)) => Ok((opened.headers, body, heard)),
+                Err(failure) => Err(Error {
+                    failure,
+                    headers: opened.headers,
+                }),
+            },
+        }
+    }
+}
+
+impl Made {
+    fn new(
+        call: &Call,
+        target: &Target,
+        headers: Vec<(String, String)>,
+        held: crate::translate::carrier::Compacted,
+        mut whole: Value,
+        heard: Heard,
+    ) -> Self {
+        let mut ids = Ids::new(call.client.request_id.clone(), now_unix());
+        let item = compaction::item(held, &target.model().id, &mut ids);
+        Self {
+            headers,
+            item,
+            usage: whole["usage"].take(),
+            heard,
+            ids,
+        }
     }
 }

@@ -124,6 +124,7 @@ impl Relay {
         target.ways(call.client.protocol, &needs)?;
         journal.admitted(self.admit(call, &target).await?);
         let memory = self.recall(call, &target).await?;
-        self.attempt(call, &target, memory, journal).await
+        let cause = self.cause(&call.client, &call.body);
+        self.attempt(call, &target, memory, cause, journal).await
     }
 }

@@ -156,6 +156,9 @@ impl Flow {
             for frame in self.ready.drain(..) {
                 whole.feed(&frame)?;
             }
+            if let Some(failure) = self.failed.take() {
+                return Err(failure);
+            }
             if self.upstream.is_none() {
                 break;
             }

@@ -37,13 +37,20 @@ pub fn cause(client: Protocol, body: &Map<String, Value>, compaction_is_agent: b
         Protocol::Chat => of_chat(body),
         Protocol::Responses => of_responses(body),
     };
-    if cause == COMPACTION && !compaction_is_agent {
-        return Cause {
-            initiator: Initiator::User,
-            ..COMPACTION
-        };
+    if cause == COMPACTION {
+        compaction(compaction_is_agent)
+    } else {
+        cause
     }
-    cause
+}
+
+/// The cause of a request that only makes a history short.
+pub fn compaction(is_agent: bool) -> Cause {
+    let initiator = if is_agent { Initiator::Agent } else { Initiator::User };
+    Cause {
+        initiator,
+        ..COMPACTION
+    }
 }
 
 fn of_messages(body: &Map<String, Value>) -> Cause {
