@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Addr};
 use actix_web::HttpServer;
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::ServerHandle;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::actors::Actors;
 use crate::actors::approval::{ApprovalActor, Asker, Attach};
@@ -28,6 +29,10 @@ use crate::secret::Secret;
 use crate::translate::upstream_failure;
 use crate::upstream::copilot::{Access, Call, Endpoint};
 use crate::upstream::{self, Copilot, GitHub, Setup, github};
+
+mod signals;
+
+pub use signals::Signals;
 
 /// What a proxy is started with.
 pub struct Options {
@@ -66,7 +71,8 @@ impl Error {
 pub struct Running {
     pub address: SocketAddr,
     pub actors: Actors,
-    server: Server,
+    server: JoinHandle<std::io::Result<()>>,
+    handle: ServerHandle,
     draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
     grace: Duration,
@@ -145,10 +151,13 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         .copied()
         .ok_or_else(|| bind(std::io::ErrorKind::AddrNotAvailable.into()))?;
     let server = builder.run();
+    let handle = server.handle();
     Ok(Running {
         address,
         actors,
-        server,
+        // It serves from its first poll on, which must not wait for whoever waits for its end.
+        server: actix_rt::spawn(server),
+        handle,
         draining,
         closing,
         grace,
@@ -189,38 +198,42 @@ impl Running {
 
     /// A handle to stop the server from elsewhere, gracefully or at once.
     pub fn handle(&self) -> ServerHandle {
-        self.server.handle()
+        self.handle.clone()
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then lets streams finish; a second signal ends it at once.
-    pub async fn wait(self) -> std::io::Result<()> {
-        let Self {
-            server,
-            draining,
-            closing,
-            grace,
-            ..
-        } = self;
-        let handle = server.handle();
-        let drain = async {
-            signal().await;
-            log::info!("shutting down; running answers have {} s", grace.as_secs());
-            let _ = draining.send(true);
-            actix_rt::spawn(handle.stop(true));
-            tokio::select! {
-                () = tokio::time::sleep(grace.saturating_sub(LAST_WORDS)) => {
-                    let _ = closing.send(true);
-                    signal().await;
-                }
-                () = signal() => {}
-            }
-            log::warn!("stopping at once");
-        };
+    /// Serves until a signal comes, then lets streams finish.
+    pub async fn wait(mut self, mut signals: Signals) -> std::io::Result<()> {
         tokio::select! {
-            ended = server => ended,
-            () = drain => Ok(()),
+            ended = &mut self.server => return flat(ended),
+            () = signals.stop() => {}
         }
+        self.finish(signals).await
     }
+
+    /// Lets streams finish; a signal ends it at once.
+    pub async fn finish(mut self, mut signals: Signals) -> std::io::Result<()> {
+        log::info!("shutting down; running answers have {} s", self.grace.as_secs());
+        let _ = self.draining.send(true);
+        actix_rt::spawn(self.handle.stop(true));
+        let last_words = self.grace.saturating_sub(LAST_WORDS);
+        tokio::select! {
+            ended = &mut self.server => return flat(ended),
+            () = signals.stop() => {}
+            () = tokio::time::sleep(last_words) => {
+                let _ = self.closing.send(true);
+                tokio::select! {
+                    ended = &mut self.server => return flat(ended),
+                    () = signals.stop() => {}
+                }
+            }
+        }
+        log::warn!("stopping at once");
+        Ok(())
+    }
+}
+
+fn flat(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<()> {
+    ended.unwrap_or_else(|broken| Err(std::io::Error::other(broken)))
 }
 
 /// The ids of the models that people may choose.
@@ -230,23 +243,6 @@ fn offered(catalog: &Catalog) -> Vec<String> {
         .iter()
         .filter(|model| model.picker && model.policy == "enabled");
     offered.map(|model| model.id.clone()).collect()
-}
-
-/// Waits for Ctrl-C, or for what a service manager sends.
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }
 
 fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Actors {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use super::args::Auth;
-use super::{Error, INTERRUPTED, Outcome, Surroundings, block_on, print, sign_in, tell};
+use super::{Error, INTERRUPTED, Outcome, Surroundings, block_on, listen, print, sign_in, tell};
 use crate::config::Environment;
 use crate::secret::Secret;
 use crate::upstream::github::unusable_token;
@@ -20,6 +20,7 @@ pub fn run(auth: &Auth, environment: Environment) -> Outcome {
     };
     let setup = Setup::new(settings.upstream)?;
     block_on(async {
+        let mut signals = listen()?;
         let github = GitHub::new(&setup);
         let work = async {
             match given {
@@ -37,7 +38,7 @@ pub fn run(auth: &Auth, environment: Environment) -> Outcome {
                 tell(&format!("signed in as {login}; the token is in {}", surroundings.vault().path().display()));
                 if auth.show_token { print(&format!("{}\n", token.expose())) } else { Ok(ExitCode::SUCCESS) }
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = signals.stop() => {
                 tell("given up");
                 Ok(ExitCode::from(INTERRUPTED))
             }

@@ -1,1 +1,152 @@
-//! stub
+//! `check-usage`: plan and quotas on the terminal, with no server running.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+use super::args::CheckUsage;
+use super::quota::{Account, Left, Quota, number};
+use super::{Error, Outcome, Surroundings, block_on, print, sign_in};
+use crate::config::Environment;
+use crate::upstream::{GitHub, Setup};
+
+pub fn run(check: &CheckUsage, environment: Environment) -> Outcome {
+    let surroundings = Surroundings::new(&check.place, check.flags(), environment)?;
+    let settings = surroundings.load()?.settings;
+    let token = sign_in::existing(&surroundings, settings.github_token.as_ref())?
+        .ok_or_else(|| Error::new("not signed in").hint("sign in with `copilot-proxy auth`, or set GH_TOKEN"))?;
+    let setup = Setup::new(settings.upstream)?;
+    let usage = block_on(async { GitHub::new(&setup).usage(&token).await })?;
+    let paint = Paint {
+        on: std::io::stdout().is_terminal() && surroundings.environment.get("NO_COLOR").is_none(),
+    };
+    print(&table(&Account::read(&usage), paint))
+}
+
+/// Colours that only repeat what the words say.
+#[derive(Clone, Copy, Debug)]
+struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    fn by_share(self, percent: f64, text: &str) -> String {
+        let colour = match percent {
+            share if share < 10.0 => 31,
+            share if share < 30.0 => 33,
+            _ => 32,
+        };
+        if self.on {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+const BAR: usize = 20;
+
+fn table(account: &Account, paint: Paint) -> String {
+    let mut text = String::new();
+    let login = account.login.as_deref().unwrap_or("unknown login");
+    let _ = writeln!(
+        text,
+        "{login} · Copilot plan: {} · billed in {}\n",
+        account.plan,
+        account.billing.unit()
+    );
+    let width = account
+        .quotas
+        .iter()
+        .map(|quota| quota.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for quota in &account.quotas {
+        let _ = writeln!(text, "  {:<width$}  {}", quota.name, row(quota, paint));
+    }
+    if account.quotas.is_empty() {
+        text.push_str("  GitHub names no quotas for this account.\n");
+    }
+    if let Some(day) = &account.renewed {
+        let _ = writeln!(text, "\nRenewed on {day}.");
+    }
+    text
+}
+
+fn row(quota: &Quota, paint: Paint) -> String {
+    let mut row = match quota.left {
+        Left::Unlimited => "unlimited".to_owned(),
+        Left::Unknown => "no numbers from GitHub".to_owned(),
+        Left::Counted { remaining, of, percent } => {
+            let bar = paint.by_share(percent, &bar(percent));
+            format!("{bar}  {percent:>5.1} % left  {} of {}", number(remaining), number(of))
+        }
+    };
+    if quota.over > 0.0 {
+        let allowed = if quota.over_allowed { "allowed" } else { "not allowed" };
+        let _ = write!(row, ", {} beyond the quota ({allowed})", number(quota.over));
+    }
+    if quota.used_up {
+        row.push_str(", used up");
+    }
+    row
+}
+
+/// What is left, drawn.
+fn bar(percent: f64) -> String {
+    let full = (percent / 100.0 * BAR as f64).round() as usize;
+    // Something left is never drawn as nothing.
+    let full = full.max(usize::from(percent > 0.0)).min(BAR);
+    "█".repeat(full) + &"░".repeat(BAR - full)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_plan_bars_and_day() {
+        let usage = json!({
+            "login": "example-user", "copilot_plan": "business", "token_based_billing": true,
+            "quota_reset_date": "2030-01-01",
+            "quota_snapshots": {
+                "chat": {"unlimited": true, "entitlement": 0, "percent_remaining": 100.0},
+                "completions": null,
+                "premium_interactions": {
+                    "entitlement": 10000, "quota_remaining": 4462.0, "percent_remaining": 44.6, "has_quota": true
+                }
+            }
+        });
+        let expected = "\
+example-user · Copilot plan: business · billed in AI credits
+
+  AI credits   █████████░░░░░░░░░░░   44.6 % left  4462 of 10000
+  chat         unlimited
+  completions  no numbers from GitHub
+
+Renewed on 2030-01-01.
+";
+        assert_eq!(table(&Account::read(&usage), Paint { on: false }), expected);
+        assert!(table(&Account::read(&usage), Paint { on: true }).contains("\x1b[32m█"));
+    }
+
+    #[test]
+    fn beyond_the_quota_is_said_in_words() {
+        let usage = json!({"quota_snapshots": {"premium_interactions": {
+            "entitlement": 300, "remaining": -4, "percent_remaining": 0.0, "overage_count": 4,
+            "overage_permitted": false, "has_quota": false
+        }}});
+        let table = table(&Account::read(&usage), Paint { on: false });
+        assert!(
+            table.contains("░░░    0.0 % left  -4 of 300, 4 beyond the quota (not allowed), used up"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_bar_is_empty_only_when_nothing_is_left() {
+        assert_eq!((bar(0.0).matches('█').count(), bar(0.1).matches('█').count()), (0, 1));
+        assert_eq!((bar(99.9).chars().count(), bar(100.0).matches('█').count()), (BAR, BAR));
+    }
+}

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::config::{self, DataDir, Environment, Flag, Loaded, Merged, Sources};
+use crate::server::Signals;
 use crate::store::Vault;
 use crate::telemetry;
 
@@ -22,6 +23,7 @@ mod config_file;
 mod debug;
 mod error;
 mod health;
+mod quota;
 mod shell;
 mod sign_in;
 mod simulator;
@@ -58,9 +60,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, environment: Environment) -> Outcome {
     match command {
-        Command::Start(_) | Command::CheckUsage(_) | Command::Simulator(_) | Command::Health(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Start(start) => start::run(&start, environment),
+        Command::CheckUsage(check) => check_usage::run(&check, environment),
+        Command::Simulator(simulator) => simulator::run(&simulator, environment),
+        Command::Health(health) => health::run(&health, environment),
         Command::Auth(auth) => auth::run(&auth, environment),
         Command::Debug(debug) => debug::run(&debug, environment),
         Command::Config(config) => config_file::run(&config.command),
@@ -118,6 +121,11 @@ impl Surroundings {
 /// Runs a command that waits for the network.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     actix_web::rt::System::new().block_on(work)
+}
+
+/// Listens to signals from now on.
+fn listen() -> Result<Signals, Error> {
+    Signals::listen().map_err(|error| Error::new("cannot listen to signals").because(&error))
 }
 
 /// Writes to stdout. Whoever reads may stop reading: that is no error.

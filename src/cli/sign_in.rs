@@ -30,14 +30,6 @@ pub fn existing(surroundings: &Surroundings, given: Option<&GivenToken>) -> Resu
     }
 }
 
-/// The token for this run; signs in if there is none.
-pub async fn any(surroundings: &Surroundings, given: Option<&GivenToken>, github: &GitHub) -> Result<Secret, Error> {
-    match existing(surroundings, given)? {
-        Some(token) => Ok(token),
-        None => sign_in(surroundings, github).await,
-    }
-}
-
 /// Signs in and stores the token. Nothing is written before GitHub has given one.
 pub async fn sign_in(surroundings: &Surroundings, github: &GitHub) -> Result<Secret, Error> {
     let vault = surroundings.vault();

@@ -85,6 +85,9 @@ pub struct Entry {
     pub origin: Origin,
 }
 
+/// What one layer says.
+pub type Layer = Vec<(Key, Entry)>;
+
 /// Every value in force, with its origin.
 #[derive(Clone, Default, PartialEq)]
 pub struct Origins(BTreeMap<Key, Entry>);
@@ -161,7 +164,7 @@ pub fn without_password(text: &str) -> String {
 }
 
 /// Reads a file's text.
-pub fn file(path: &Path, text: &str, reference: &Reference) -> Result<Vec<(Key, Entry)>, Error> {
+pub fn file(path: &Path, text: &str, reference: &Reference) -> Result<Layer, Error> {
     let tree = File::from_str(text, FileFormat::Toml)
         .collect()
         .map_err(|error| Error::Syntax {
@@ -289,10 +292,7 @@ fn in_one_line(error: &ConfigError) -> String {
 }
 
 /// Reads the environment; whatever else begins like our variables is a warning.
-pub fn environment(
-    environment: &Environment,
-    reference: &Reference,
-) -> Result<(Vec<(Key, Entry)>, Vec<String>), Error> {
+pub fn environment(environment: &Environment, reference: &Reference) -> Result<(Layer, Vec<String>), Error> {
     let (mut entries, mut warnings) = (Vec::new(), Vec::new());
     for (dotted, text) in environment.settings() {
         let variable = format!("{PREFIX}{}", dotted.to_uppercase().replace('.', "__"));
@@ -403,7 +403,7 @@ fn inline_table(setting: &str, kind: Kind, text: &str) -> Option<Vec<(Key, Value
 }
 
 /// The flags as a layer.
-pub fn flags(flags: &[Flag]) -> Vec<(Key, Entry)> {
+pub fn flags(flags: &[Flag]) -> Layer {
     let entry = |flag: &Flag| Entry {
         value: flag.value.clone(),
         origin: Origin::Flag(flag.name),

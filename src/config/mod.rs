@@ -25,7 +25,7 @@ pub use error::Error;
 pub use layers::{Entry, Flag, Key, Origin, Origins};
 pub use paths::{DataDir, seed_token_file};
 pub use reference::{Reference, TEXT as REFERENCE};
-pub use settings::{GivenToken, Models, Server, Settings, Simulator};
+pub use settings::{GivenToken, Models, Server, Settings};
 
 /// What the layers above the defaults are read from.
 #[derive(Clone, Debug, Default)]

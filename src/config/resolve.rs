@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Environment, Error, GivenToken, Key, Models, Origin, Origins, Server, Settings, Simulator};
+use super::{Environment, Error, GivenToken, Key, Models, Origin, Origins, Server, Settings};
 use crate::actors::{approval, rate_limiter};
 use crate::protocol::catalog::Endpoints;
 use crate::relay::{OverflowAsStream, WebSearch};
@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::telemetry::Format;
 use crate::translate::Tuning;
 use crate::translate::estimate::Multipliers;
-use crate::{http, relay, telemetry, upstream};
+use crate::{http, relay, simulator, telemetry, upstream};
 
 /// Longer times than a year are slips of the keyboard.
 const LONGEST_SECS: f64 = 31_536_000.0;
@@ -67,10 +67,7 @@ pub fn settings(origins: &Origins, environment: &Environment) -> Result<Settings
             format: read.word("log.format", [("text", Format::Text), ("json", Format::Json)])?,
             verbose: read.switch("log.verbose"),
         },
-        simulator: Simulator {
-            token_lifetime: read.seconds("simulator.token_lifetime_secs")?,
-            refresh_in: read.seconds("simulator.refresh_in_secs")?,
-        },
+        simulator: simulator_settings(&read)?,
         github_token: read.text("github.token").map(|token| GivenToken {
             token: Secret::new(token),
             origin: read.origin("github.token"),
@@ -140,10 +137,7 @@ fn upstream_settings(read: &Read, environment: &Environment) -> Result<upstream:
     Ok(upstream::Settings {
         github_url: read.address("upstream.github_url")?,
         github_api_url: read.address("upstream.github_api_url")?,
-        copilot_url: match read.text("upstream.copilot_url") {
-            Some(_) => Some(read.address("upstream.copilot_url")?),
-            None => None,
-        },
+        copilot_url: read.address_or_none("upstream.copilot_url")?,
         account_type: read.word("upstream.account_type", accounts)?.to_owned(),
         connect: read.seconds("upstream.connect_secs")?,
         first_byte: read.seconds("upstream.first_byte_secs")?,
@@ -156,6 +150,22 @@ fn upstream_settings(read: &Read, environment: &Environment) -> Result<upstream:
         api_version: read.header("upstream.api_version")?,
         integration_id: read.header("upstream.integration_id")?,
         client_id: read.header("upstream.client_id")?,
+    })
+}
+
+fn simulator_settings(read: &Read) -> Result<simulator::Settings, Error> {
+    Ok(simulator::Settings {
+        workers: read.whole("simulator.workers", 1, 64)?,
+        public_url: read.address_or_none("simulator.public_url")?,
+        token_lifetime: read.seconds("simulator.token_lifetime_secs")?,
+        refresh_in: read.seconds("simulator.refresh_in_secs")?,
+        approve_after_polls: read.whole("simulator.approve_after_polls", 0, 1000)?,
+        device_interval: read.seconds_or_none("simulator.device_interval_secs")?,
+        event_delay: read.seconds_or_none("simulator.event_delay_secs")?,
+        socket_lifetime: read.seconds("simulator.socket_lifetime_secs")?,
+        plan: read.required("simulator.plan")?,
+        strict_ids: read.switch("simulator.strict_ids"),
+        ..simulator::Settings::default()
     })
 }
 
@@ -289,6 +299,10 @@ impl Read<'_> {
             Some(_) => Ok(text.trim_end_matches('/').to_owned()),
             None => Err(self.wrong(setting, "must be an http or https address, such as https://example.com")),
         }
+    }
+
+    fn address_or_none(&self, setting: &str) -> Result<Option<String>, Error> {
+        self.text(setting).map(|_| self.address(setting)).transpose()
     }
 
     /// The key clients must present: given itself, or in a file. Of two, the one from the later layer counts.

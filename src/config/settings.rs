@@ -8,7 +8,7 @@ use crate::actors::{approval, rate_limiter};
 use crate::protocol::catalog::Endpoints;
 use crate::secret::Secret;
 use crate::upstream::github::unusable_token;
-use crate::{http, relay, telemetry, upstream};
+use crate::{http, relay, simulator, telemetry, upstream};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,7 +20,8 @@ pub struct Settings {
     pub approval: approval::Settings,
     pub models: Models,
     pub log: telemetry::Settings,
-    pub simulator: Simulator,
+    /// Host and port are the command's to say.
+    pub simulator: simulator::Settings,
     /// A GitHub token given for this run, in place of the stored one.
     pub github_token: Option<GivenToken>,
 }
@@ -43,13 +44,6 @@ pub struct Models {
     pub refresh: Duration,
     /// Endpoints by model, where Copilot's own list is wrong.
     pub overrides: BTreeMap<String, Endpoints>,
-}
-
-/// How the built-in simulator behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Simulator {
-    pub token_lifetime: Duration,
-    pub refresh_in: Duration,
 }
 
 /// A GitHub token from a flag or a variable.

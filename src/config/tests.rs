@@ -76,6 +76,7 @@ fn the_defaults_are_those_of_each_floor() {
         format!("{:?}", settings.upstream),
         format!("{:?}", crate::upstream::Settings::default())
     );
+    assert_eq!(settings.simulator, crate::simulator::Settings::default());
     assert_eq!(settings.rate_limit, crate::actors::rate_limiter::Settings::default());
     assert!(settings.github_token.is_none() && !settings.approval.on);
 }

@@ -101,7 +101,7 @@ impl Relay {
 
     /// Serves one request to a model.
     pub async fn generate(&self, call: Call) -> Result<Answer, Error> {
-        if translate::compaction::is_asked(call.client.protocol, &call.body) {
+        if call.client.protocol == Protocol::Responses && translate::compaction::is_asked(&call.body) {
             return self.compact_in_stream(call).await;
         }
         let mut journal = Journal::open(self.actors.clone(), &call);

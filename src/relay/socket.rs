@@ -13,7 +13,7 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::{Initiator, Protocol};
 use crate::translate::{Object, upstream_failure};
 use crate::upstream::copilot::{Access, Call};
-use crate::upstream::websocket::Line;
+use crate::upstream::line::Line;
 use crate::upstream::{self, Answer, Phase};
 
 /// After so many failures in a row a client's turns go by HTTP alone.
@@ -97,7 +97,6 @@ impl Relay {
         let first = self.send_once_by(lane, &access(&credential), turn).await;
         let why = match &first {
             Err(Trouble::Refused(refusal)) if refusal.credential => refusal.error.failure.message.clone(),
-            Err(Trouble::Failed(error @ upstream::Error::Upgrade { status: 401 | 421 })) => error.to_string(),
             _ => return Ok(first),
         };
         Ok(match self.renew(&credential, why).await? {

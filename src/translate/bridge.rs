@@ -1,8 +1,8 @@
 //! Two protocols joined: a reader of upstream's, a writer of the client's, the turn's events between them.
 
-use super::guard::Guard;
 use serde_json::Value;
 
+use super::guard::Guard;
 use super::turn::{Event, Usage};
 use super::{Heard, Reader, Translator, Writer, fold};
 use crate::protocol::Protocol;

@@ -6,11 +6,16 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::Memory;
 use super::carrier::Carrier;
 use super::chunk::{Fragment, Function, Unknown};
 use super::guard::Guard;
 use super::ids::Ids;
+use super::rules::thoughts::Thought;
+use super::rules::tools::fit_id;
 use super::turn::{ToolKey, ToolKind};
+use crate::protocol::Protocol;
+use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json;
 
@@ -127,6 +132,7 @@ impl Calls {
 
     /// No more fragments: opens what still waited for an id. `seed` makes the ids differ between answers.
     pub fn settle(&mut self, seed: &str) -> Result<Vec<Step>, Failure> {
+        self.all.retain(|call| !call.is_blank());
         let mut steps = Vec::new();
         for call in self.all.iter_mut().filter(|call| call.key.is_none()) {
             if call.name.is_empty() {
@@ -188,10 +194,16 @@ impl Call {
             || serde_json::from_str::<serde::de::IgnoredAny>(&self.input).is_ok()
     }
 
+    /// Some upstreams announce a call and never come to it.
+    fn is_blank(&self) -> bool {
+        self.id.is_empty() && self.name.is_empty() && self.input.is_empty()
+    }
+
     /// What upstream wants to see again on this call, if anything.
     pub fn carrier(&self, model: &str) -> Option<Carrier> {
         (!self.fields.is_empty()).then(|| Carrier::Call {
             model: model.to_owned(),
+            id: self.id.clone(),
             fields: self.fields.clone(),
         })
     }
@@ -228,8 +240,26 @@ impl Call {
     }
 }
 
-/// Puts the fields of a [`Carrier::Call`] back where they stood on a call in a chat history.
-pub fn restore(call: &mut Map<String, Value>, fields: &Map<String, Value>) {
+/// Puts back on a call of a chat history what its model wants to see there again: as the history carries it, or as it
+/// was kept. `id` is the call's as the client wrote it.
+pub fn restore(call: &mut Map<String, Value>, id: &str, carried: &[Thought], memory: &Memory, model: &Model) {
+    let kept = memory.kept.get(id).filter(|kept| kept.model == model.id);
+    let kept = kept.map(|kept| kept.carriers.as_slice()).unwrap_or_default();
+    let kept = kept.iter().filter_map(|text| Carrier::decode(text));
+    for carrier in carried.iter().map(|thought| thought.state.clone()).chain(kept) {
+        match &carrier {
+            Carrier::Call { id: own, fields, .. } if carrier.fits(model) && is_same(own, id) => put_back(call, fields),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a client's id is the one upstream gave; Messages clients get some ids in another form.
+fn is_same(upstream: &str, client: &str) -> bool {
+    upstream == client || fit_id(Protocol::Messages, upstream) == client
+}
+
+fn put_back(call: &mut Map<String, Value>, fields: &Map<String, Value>) {
     if let Some(extra) = fields.get(ON_CALL) {
         call.entry(ON_CALL).or_insert_with(|| extra.clone());
     }
@@ -250,7 +280,11 @@ fn piece_of(raw: &RawValue) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::translate::Kept;
+    use crate::translate::rules::model;
 
     /// Takes fragments in order and tells what came out, one line a step.
     fn told(fragments: &[&str]) -> Vec<String> {
@@ -329,6 +363,7 @@ mod tests {
             .take(0, &serde_json::from_str(r#"{"index":0,"id":"a"}"#).unwrap())
             .unwrap();
         assert!(calls.settle("").is_err());
+        assert!(told(&[r#"{"index":0,"function":{"arguments":""}}"#]).is_empty());
     }
 
     #[test]
@@ -337,14 +372,32 @@ mod tests {
         let fragment =
             r#"{"index":0,"id":"a","extra_content":{"g":1},"function":{"name":"f","thought_signature":"s"}}"#;
         calls.take(0, &serde_json::from_str(fragment).unwrap()).unwrap();
-        let Some(Carrier::Call { fields, .. }) = calls.get(0).unwrap().carrier("m") else {
-            panic!()
+        let model = model(json!({"id": "gemini-3", "vendor": "Google"}));
+        let carried = [Thought {
+            text: String::new(),
+            state: calls.get(0).unwrap().carrier("gemini-3").unwrap(),
+        }];
+        let restored = |id: &str, carried: &[Thought], memory: &Memory| {
+            let mut call = serde_json::from_str(r#"{"id":"a","function":{"name":"f"}}"#).unwrap();
+            restore(&mut call, id, carried, memory, &model);
+            serde_json::to_string(&call).unwrap()
         };
-        let mut call = serde_json::from_str(r#"{"id":"a","function":{"name":"f"}}"#).unwrap();
-        restore(&mut call, &fields);
+        let whole = r#"{"id":"a","function":{"name":"f","thought_signature":"s"},"extra_content":{"g":1}}"#;
+        let bare = r#"{"id":"a","function":{"name":"f"}}"#;
+        assert_eq!(restored("a", &carried, &Memory::default()), whole);
+        assert_eq!(restored("b", &carried, &Memory::default()), bare);
+        let kept = Kept {
+            model: "gemini-3".into(),
+            text: String::new(),
+            carriers: carried.iter().map(|thought| thought.state.encode()).collect(),
+        };
+        let memory = Memory {
+            kept: [("a".to_owned(), kept.clone()), ("b".to_owned(), kept)].into(),
+            ..Memory::default()
+        };
         assert_eq!(
-            serde_json::to_string(&call).unwrap(),
-            r#"{"id":"a","function":{"name":"f","thought_signature":"s"},"extra_content":{"g":1}}"#
+            (restored("a", &[], &memory), restored("b", &[], &memory)),
+            (whole.into(), bare.into())
         );
     }
 }

@@ -28,8 +28,12 @@ pub enum Carrier {
     },
     /// A Messages redacted block.
     Redacted { model: String, data: String },
-    /// What a chat upstream wants to see again on the call that follows: the fields it added there.
-    Call { model: String, fields: Map<String, Value> },
+    /// What a chat upstream wants to see again on one of its calls: the fields it added there.
+    Call {
+        model: String,
+        id: String,
+        fields: Map<String, Value>,
+    },
     /// Compacted history: upstream's own items, or a summary in plain text.
     Compaction { model: String, held: Compacted },
     /// No state at all, where a client demands a value.
@@ -66,7 +70,7 @@ impl Carrier {
             Self::Opaque { model, opaque } => ("o", json!({"m": model}), opaque.as_str()),
             Self::Thinking { model, text, signature } => ("s", json!({"m": model, "t": text}), signature.as_str()),
             Self::Redacted { model, data } => ("d", json!({"m": model}), data.as_str()),
-            Self::Call { model, fields } => ("g", json!({"m": model, "f": fields}), ""),
+            Self::Call { model, id, fields } => ("g", json!({"m": model, "i": id, "f": fields}), ""),
             Self::Compaction {
                 model,
                 held: Compacted::Items(items),
@@ -113,6 +117,7 @@ impl Carrier {
             },
             "g" => Self::Call {
                 model: model?,
+                id: text_of("i")?,
                 fields: meta.get("f")?.as_object()?.clone(),
             },
             "k" => {
@@ -149,7 +154,8 @@ impl Carrier {
 
     /// Whether `model` may be shown this state: it was made in the same house.
     pub fn fits(&self, model: &Model) -> bool {
-        self.model().is_some_and(|maker| house_of(maker) == model.house())
+        let same_house = |maker| house_of(maker) != OTHER && house_of(maker) == model.house();
+        self.model().is_some_and(|maker| maker == model.id || same_house(maker))
     }
 
     /// The carriers in a slot that holds one or a list.
@@ -161,6 +167,9 @@ impl Carrier {
         }
     }
 }
+
+/// Houses that are not told apart by an id.
+const OTHER: &str = "other";
 
 /// The house of a model known by its id alone.
 fn house_of(id: &str) -> &'static str {
@@ -175,7 +184,7 @@ fn house_of(id: &str) -> &'static str {
     {
         "gpt"
     } else {
-        "other"
+        OTHER
     }
 }
 
@@ -212,6 +221,7 @@ mod tests {
             },
             Carrier::Call {
                 model: "gemini-3".into(),
+                id: "call_1".into(),
                 fields: Map::from_iter([("thought_signature".to_owned(), json!("x"))]),
             },
             Carrier::Compaction {

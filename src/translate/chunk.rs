@@ -9,7 +9,9 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::rules;
 use super::turn::Usage;
+use crate::protocol::{Protocol, json};
 
 /// Where readable reasoning may stand in a delta; the first that is there counts.
 pub const REASONING: [&str; 5] = [
@@ -90,17 +92,12 @@ impl<'a> Chunk<'a> {
 
     /// Copilot's price of the call, in billionths of an AI credit; some answers keep it inside `usage`.
     pub fn nano_aiu(&self) -> Option<u64> {
-        #[derive(serde::Deserialize)]
-        struct Bill {
-            total_nano_aiu: Option<u64>,
+        if self.usage.is_none() && self.copilot_usage.is_none() {
+            return None;
         }
-        #[derive(serde::Deserialize)]
-        struct Inside {
-            copilot_usage: Option<Bill>,
-        }
-        let beside = self.copilot_usage.and_then(parse::<Bill>);
-        let bill = beside.or_else(|| self.usage.and_then(parse::<Inside>)?.copilot_usage);
-        bill?.total_nano_aiu
+        let places = [("usage", self.usage), ("copilot_usage", self.copilot_usage)];
+        let told = places.into_iter().filter_map(|(name, raw)| Some((name, tree(raw?))));
+        rules::usage::nano_aiu(&told.collect())
     }
 }
 
@@ -116,9 +113,11 @@ impl<'a> Delta<'a> {
 pub fn text(raw: &RawValue) -> Cow<'_, str> {
     let written = raw.get();
     match written.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<Text>(written)
-            .map(|text| text.0)
-            .unwrap_or_default(),
+        Some(b'"') => match serde_json::from_str::<Text>(written) {
+            Ok(text) => text.0,
+            // Half of a surrogate pair: a letter was cut in two.
+            Err(_) => serde_json::from_slice(&json::whole_pairs(written.as_bytes())).unwrap_or_default(),
+        },
         Some(b'[') => {
             let parts: Vec<Value> = serde_json::from_str(written).unwrap_or_default();
             Cow::Owned(parts.iter().filter_map(|part| part["text"].as_str()).collect())
@@ -127,35 +126,13 @@ pub fn text(raw: &RawValue) -> Cow<'_, str> {
     }
 }
 
-/// The tokens a chat answer's `usage` counts. Some upstreams leave reasoning out of the completion; the total tells.
+/// The tokens that a `usage` counts.
 pub fn usage(raw: &RawValue) -> Usage {
-    let Ok(usage) = serde_json::from_str::<Value>(raw.get()) else {
-        return Usage::default();
-    };
-    let count = |value: &Value| value.as_u64();
-    let (input, completion) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
-    let prompt = &usage["prompt_tokens_details"];
-    let reasoning =
-        count(&usage["completion_tokens_details"]["reasoning_tokens"]).or(count(&usage["reasoning_tokens"]));
-    let apart = match (input, completion, reasoning, count(&usage["total_tokens"])) {
-        (Some(input), Some(completion), Some(reasoning), Some(total)) if reasoning > 0 => {
-            let sum = input.saturating_add(completion);
-            total != sum && total == sum.saturating_add(reasoning)
-        }
-        _ => false,
-    };
-    Usage {
-        input,
-        cached: count(&prompt["cached_tokens"]),
-        cache_write: count(&prompt["cache_creation_tokens"]).or(count(&prompt["cache_write_tokens"])),
-        output: completion.map(|output| output.saturating_add(reasoning.filter(|_| apart).unwrap_or(0))),
-        reasoning,
-        searches: None,
-    }
+    rules::usage::read(Protocol::Chat, &tree(raw))
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
+fn tree(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or_default()
 }
 
 /// A string; empty where there is none, or something else.
@@ -434,22 +411,15 @@ mod tests {
     }
 
     #[test]
+    fn half_a_letter_costs_no_more_than_that() {
+        let chunk = Chunk::read(br#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#).unwrap();
+        assert_eq!(chunk.choices[0].delta.content.map(text).as_deref(), Some("a\u{fffd}"));
+    }
+
+    #[test]
     fn the_price_is_found_beside_usage_or_inside_it() {
         let beside = Chunk::read(br#"{"choices":[],"copilot_usage":{"total_nano_aiu":5}}"#).unwrap();
         let inside = Chunk::read(br#"{"choices":[],"usage":{"copilot_usage":{"total_nano_aiu":6}}}"#).unwrap();
         assert_eq!((beside.nano_aiu(), inside.nano_aiu()), (Some(5), Some(6)));
-    }
-
-    #[test]
-    fn reasoning_that_is_counted_apart_joins_the_output() {
-        let read = |text: &str| usage(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
-        let apart = read(
-            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":22,"completion_tokens_details":{"reasoning_tokens":7}}"#,
-        );
-        assert_eq!((apart.output, apart.reasoning), (Some(12), Some(7)));
-        let inside = read(
-            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"completion_tokens_details":{"reasoning_tokens":3}}"#,
-        );
-        assert_eq!(inside.output, Some(5));
     }
 }

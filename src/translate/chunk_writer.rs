@@ -1,10 +1,9 @@
 //! Chunks of a chat stream as a client gets them, written straight into bytes. Knows their shape; not their cause.
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::chunk::Unknown;
-use super::turn::{ToolKind, Usage};
+use super::turn::ToolKind;
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
@@ -79,19 +78,6 @@ pub fn done() -> Frame {
 pub fn fail(failure: &Failure, out: &mut Vec<Frame>) {
     out.push(Frame::data(failure.body(Protocol::Chat, "").to_string()));
     out.push(done());
-}
-
-/// A usage object; what is unknown counts as none.
-pub fn usage(usage: &Usage) -> String {
-    let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
-    json!({
-        "prompt_tokens": input,
-        "completion_tokens": output,
-        "total_tokens": input.saturating_add(output),
-        "prompt_tokens_details": {"cached_tokens": usage.cached.unwrap_or(0)},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning.unwrap_or(0)},
-    })
-    .to_string()
 }
 
 impl Fields<'_> {

@@ -11,7 +11,7 @@ use crate::protocol::catalog::Model;
 /// Factors by the beginning of a model's id, for families whose own tokenizer is not public.
 pub type Multipliers = BTreeMap<String, f64>;
 
-/// Longer texts are not tokenised but measured.
+/// Beyond this much text in one request, texts are not tokenised but measured.
 const MAX_TEXT: usize = 4 << 20;
 /// Bytes a token, where a text is only measured.
 const BYTES_PER_TOKEN: f64 = 3.5;
@@ -22,7 +22,7 @@ const HOSTED_TOOLS: f64 = 346.0;
 
 /// Estimates the prompt's tokens. `model` may be unknown.
 pub fn tokens(tally: &Tally, model: Option<&Model>, multipliers: &Multipliers) -> u64 {
-    let counter = Counter::new(model);
+    let counter = Counter::new(model, tally.text_bytes() > MAX_TEXT);
     let messages: f64 = tally.roles.iter().map(|role| 3.0 + counter.count(role)).sum();
     let texts: f64 = tally.texts.iter().map(|text| counter.count(text)).sum();
     let calls: f64 = tally
@@ -55,22 +55,23 @@ fn factor(id: &str, multipliers: &Multipliers) -> f64 {
         .map_or(1.0, |(_, factor)| *factor)
 }
 
-/// Counts text in one vocabulary.
+/// Counts text in one vocabulary, or by its length.
 struct Counter {
     vocabulary: &'static CoreBPE,
+    measures: bool,
 }
 
 impl Counter {
-    fn new(model: Option<&Model>) -> Self {
+    fn new(model: Option<&Model>, measures: bool) -> Self {
         let vocabulary = match model.map(|model| model.tokenizer.as_str()) {
             Some("cl100k_base") => cl100k_base_singleton(),
             _ => o200k_base_singleton(),
         };
-        Self { vocabulary }
+        Self { vocabulary, measures }
     }
 
     fn count(&self, text: &str) -> f64 {
-        if text.len() > MAX_TEXT {
+        if self.measures {
             return (text.len() as f64 / BYTES_PER_TOKEN).ceil();
         }
         pieces(text)
@@ -172,6 +173,11 @@ mod tests {
         ] {
             assert!(count(&text) > 3);
         }
+        let many = Tally {
+            texts: vec!["x y ".repeat(1 << 16); 17],
+            ..Tally::default()
+        };
+        assert!(tokens(&many, None, &Multipliers::new()) >= 17 * (1 << 18) * 10 / 35);
         assert_eq!(count(&"x".repeat(5 << 20)), 3 + ((5 << 20) as f64 / 3.5).ceil() as u64);
     }
 

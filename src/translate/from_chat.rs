@@ -263,7 +263,7 @@ impl Reader for FromChat {
     }
 
     fn whole(&mut self, answer: &Value, out: &mut Vec<Event>) -> Result<(), Failure> {
-        for frame in fold::unfold(Protocol::Chat, answer) {
+        for frame in read_whole(answer)? {
             self.feed(&frame, out)?;
         }
         self.end(out)
@@ -285,11 +285,23 @@ pub fn read(data: &[u8]) -> Result<Chunk<'_>, Failure> {
     Ok(chunk)
 }
 
+/// The stream that would have brought a whole answer; what is no answer is a failure.
+pub fn read_whole(answer: &Value) -> Result<Vec<Frame>, Failure> {
+    if answer["choices"].as_array().is_some_and(|choices| !choices.is_empty()) {
+        return Ok(fold::unfold(Protocol::Chat, answer));
+    }
+    Err(match answer.get("error").or(answer.get("message")) {
+        Some(_) => upstream_failure::in_stream(answer),
+        None => Failure::new(Kind::UpstreamGarbage, "upstream's answer has no choices"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::translate::rules;
     use crate::translate::turn::ToolKind;
 
     fn reader() -> FromChat {
@@ -515,6 +527,7 @@ mod tests {
             Carrier::decode(state),
             Some(Carrier::Call {
                 model: "m".into(),
+                id: "a".into(),
                 fields: json!({"thought_signature": "sig"}).as_object().unwrap().clone()
             })
         );
@@ -620,6 +633,56 @@ mod tests {
         );
         assert_eq!(out[6], args(0, "{\"x\":1}"));
         assert_eq!(reader.nano_aiu(), Some(3));
+    }
+
+    #[test]
+    fn what_upstream_says_of_its_failure_is_one() {
+        let error = r#"{"error":{"code":"rate_limited","message":"slow down"}}"#;
+        let failure = feed(&[error], false).unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.message.as_str()),
+            (Kind::RateLimited, "slow down")
+        );
+        assert_eq!(feed(&[r#"{"message":"broken"}"#], false).unwrap_err().message, "broken");
+        let whole = |answer: Value| reader().whole(&answer, &mut Vec::new()).unwrap_err();
+        assert_eq!(whole(json!({"error": {"message": "m"}})).message, "m");
+        for answer in [json!(null), json!({}), json!({"choices": []}), json!("x")] {
+            assert_eq!(whole(answer).kind, Kind::UpstreamGarbage);
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever comes, nothing panics and the turn keeps its contract.
+        #[test]
+        fn any_chunks_give_an_orderly_turn(deltas in proptest::collection::vec(rules::any_json(), 0..6), whole in rules::any_json()) {
+            let (mut reader, mut out) = (reader(), Vec::new());
+            for delta in &deltas {
+                let chunk = json!({"id": "c", "choices": [{"index": 0, "delta": delta}]});
+                let _ = reader.feed(&Frame::data(chunk.to_string()), &mut out);
+            }
+            let _ = reader.feed(&Frame::data("[DONE]"), &mut out);
+            orderly(&out);
+            let _ = FromChat::new(&Reply::default()).whole(&json!({"choices": [{"message": whole}]}), &mut Vec::new());
+            let _ = FromChat::new(&Reply::default()).whole(&whole, &mut Vec::new());
+        }
+    }
+
+    fn orderly(events: &[Event]) {
+        let mut open = Vec::new();
+        for (at, event) in events.iter().enumerate() {
+            assert_eq!(at == 0, matches!(event, Event::Start { .. }));
+            match event {
+                Event::ToolOpen { key, .. } => open.push(*key),
+                Event::ToolArgs { key, .. } => assert!(open.contains(key)),
+                Event::ToolClose { key, .. } => open.retain(|one| one != key),
+                Event::Finish(_) => assert!(open.is_empty() && at == events.len() - 1),
+                Event::Reason(_) => assert!(matches!(
+                    events.get(at + 1),
+                    None | Some(Event::Reason(_) | Event::ReasonSeal { .. } | Event::Usage(_))
+                )),
+                _ => {}
+            }
+        }
     }
 
     #[test]

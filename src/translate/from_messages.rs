@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::carrier::Carrier;
+use super::rules::usage;
 use super::turn::{Citation, Event, Finish, Search, SearchResult, ToolKey, ToolKind, Usage};
 use super::{Reader, Reply, fold, upstream_failure};
 use crate::protocol::failure::{Failure, Kind};
@@ -22,7 +23,7 @@ pub struct FromMessages {
     calls: usize,
     /// Searches whose results are still to come: ids and queries.
     searches: BTreeMap<String, String>,
-    counts: Counts,
+    usage: Usage,
     nano_aiu: Option<u64>,
     /// The ending that was announced, once it was.
     ending: Option<Finish>,
@@ -95,7 +96,7 @@ impl FromMessages {
             open: BTreeMap::new(),
             calls: 0,
             searches: BTreeMap::new(),
-            counts: Counts::default(),
+            usage: Usage::default(),
             nano_aiu: None,
             ending: None,
             finished: false,
@@ -114,10 +115,10 @@ impl FromMessages {
         self.count(&message["usage"], out);
     }
 
-    fn count(&mut self, usage: &Value, out: &mut Vec<Event>) {
-        if usage.is_object() {
-            self.counts.update(usage);
-            out.push(Event::Usage(self.counts.usage()));
+    fn count(&mut self, counts: &Value, out: &mut Vec<Event>) {
+        if counts.is_object() {
+            usage::update_messages(&mut self.usage, counts);
+            out.push(Event::Usage(self.usage));
         }
     }
 
@@ -343,44 +344,6 @@ pub(super) fn check_whole(answer: &Value) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(garbage())
-    }
-}
-
-/// Tokens as Messages counts them: cached ones apart from the rest. Later numbers replace earlier ones, field by field.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    uncached: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    output: Option<u64>,
-    thinking: Option<u64>,
-    searches: Option<u64>,
-}
-
-impl Counts {
-    pub(super) fn update(&mut self, usage: &Value) {
-        let take = |mine: &mut Option<u64>, count: &Value| *mine = count.as_u64().or(*mine);
-        take(&mut self.uncached, &usage["input_tokens"]);
-        take(&mut self.cache_read, &usage["cache_read_input_tokens"]);
-        take(&mut self.cache_write, &usage["cache_creation_input_tokens"]);
-        take(&mut self.output, &usage["output_tokens"]);
-        take(&mut self.thinking, &usage["output_tokens_details"]["thinking_tokens"]);
-        take(&mut self.searches, &usage["server_tool_use"]["web_search_requests"]);
-    }
-
-    pub(super) fn usage(&self) -> Usage {
-        let cached = self
-            .cache_read
-            .unwrap_or(0)
-            .saturating_add(self.cache_write.unwrap_or(0));
-        Usage {
-            input: self.uncached.map(|uncached| uncached.saturating_add(cached)),
-            cached: self.cache_read,
-            cache_write: self.cache_write,
-            output: self.output,
-            reasoning: self.thinking,
-            searches: self.searches,
-        }
     }
 }
 
@@ -625,6 +588,18 @@ mod tests {
         let announced = end("end_turn").remove(0);
         let events = read(&[start(), announced]).unwrap();
         assert_eq!(events.last(), Some(&Event::Finish(Finish::Stop)));
+    }
+
+    #[test]
+    fn an_error_event_ends_the_turn() {
+        let error = json!({"error": {"message": "slow down", "type": "rate_limit_error"}, "type": "error"});
+        let failure = read(&[start(), error.clone()]).unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.message.as_str()),
+            (Kind::RateLimited, "slow down")
+        );
+        assert_eq!(reader().whole(&error, &mut Vec::new()), Err(failure));
+        assert_eq!(read(&[json!({"message": "lone"})]).unwrap_err().message, "lone");
     }
 
     #[test]

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::carrier::Carrier;
 use super::ids::Ids;
 use super::turn::{Citation, Event, Finish, Search, SearchResult, ToolKey, ToolKind, Usage};
-use super::{Reader, Reply, fold, response_object, upstream_failure};
+use super::{Reader, Reply, fold, rules, upstream_failure};
+use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::responses as wire;
 use crate::protocol::sse::Frame;
@@ -130,6 +131,7 @@ impl Reader for FromResponses {
     }
 
     fn whole(&mut self, answer: &Value, out: &mut Vec<Event>) -> Result<(), Failure> {
+        fold::responses::check(answer)?;
         for frame in fold::responses::unfold(answer) {
             self.feed(&frame, out)?;
         }
@@ -182,7 +184,8 @@ impl FromResponses {
             "response.output_item.added" => self.open(index, &event.value("item"), out),
             "response.output_item.done" => self.close(index, &event.value("item"), out),
             "response.completed" | "response.incomplete" => {
-                self.note_price(&event.value("copilot_usage"));
+                let price = json!({"copilot_usage": event.value("copilot_usage")});
+                self.nano_aiu = rules::usage::nano_aiu(&price);
                 self.finish(kind == "response.completed", &event.value("response"), out);
             }
             _ => {}
@@ -432,7 +435,7 @@ impl FromResponses {
     }
 
     fn finish(&mut self, completed: bool, response: &Value, out: &mut Vec<Event>) {
-        self.note_price(&response["copilot_usage"]);
+        self.nano_aiu = self.nano_aiu.or(rules::usage::nano_aiu(response));
         for (index, item) in (0..).zip(response["output"].as_array().into_iter().flatten()) {
             if self.is_news(index, item) {
                 self.close(index, item, out);
@@ -449,7 +452,7 @@ impl FromResponses {
         self.stage = Stage::Over;
         let usage = Usage {
             searches: Some(self.searches).filter(|&count| count > 0),
-            ..response_object::read_usage(&response["usage"])
+            ..rules::usage::read(Protocol::Responses, &response["usage"])
         };
         if usage != Usage::default() {
             out.push(Event::Usage(usage));
@@ -476,10 +479,6 @@ impl FromResponses {
             Some(Item::Call(call)) => self.calls.get(call.key).is_some_and(|id| item["call_id"] == **id),
         }
     }
-
-    fn note_price(&mut self, copilot_usage: &Value) {
-        self.nano_aiu = copilot_usage["total_nano_aiu"].as_u64().or(self.nano_aiu);
-    }
 }
 
 impl Held {
@@ -497,24 +496,18 @@ impl Held {
 
 /// The failure that an event speaks of, if it speaks of one.
 pub(super) fn failure(kind: &str, event: &wire::Event) -> Option<Failure> {
-    match kind {
-        "response.failed" | "response.cancelled" => Some(match &event.value("response")["error"] {
-            Value::Null => Failure::new(Kind::UpstreamFailed, "upstream failed without saying why"),
-            error => upstream_failure::in_stream(error),
-        }),
-        "error" => Some(upstream_failure::in_stream(&whole(event))),
-        "" if event.get("error").is_some() || event.get("message").is_some() => {
-            Some(upstream_failure::in_stream(&whole(event)))
-        }
-        _ => None,
-    }
-}
-
-fn whole(event: &wire::Event) -> Value {
-    event
-        .fields()
-        .map(|(name, _)| (name.to_owned(), event.value(name)))
-        .collect()
+    let fails = match kind {
+        "response.failed" | "response.cancelled" | "error" => true,
+        "" => event.get("error").is_some() || event.get("message").is_some(),
+        _ => false,
+    };
+    let whole = || {
+        event
+            .fields()
+            .map(|(name, _)| (name, event.value(name)))
+            .collect::<Value>()
+    };
+    fails.then(|| upstream_failure::in_stream(&whole()))
 }
 
 /// A call's arguments or input, as text; some deployments send an object.

@@ -9,16 +9,19 @@
 //! | `<way>.efforts` | the reasoning efforts that are accepted |
 //! | `messages.betas` | `anthropic-beta` tokens that are not sent |
 //! | `messages.thinking` | `adaptive` or `enabled`: the only form that is accepted |
+//! | `messages.thinking_off` | false: thinking cannot be turned off, `disabled` is left out |
 //! | `messages.system_role` | false: system messages between the others are folded |
 //! | `chat.max_tokens` | the accepted name of the output limit |
 //! | `chat.tools_need_responses` | true: tools go by Responses |
-//! | `responses.tools` | tool types that are removed |
+//! | `responses.tools` | tool types that are replaced by functions, or removed where nothing can stand for them |
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Object, Outgoing};
+use super::rules::betas;
+use super::rules::tools::plain;
+use super::{ClientTool, Object, Outgoing};
 use crate::protocol::Protocol;
 use crate::protocol::effort::Effort;
 use crate::protocol::failure::{Failure, Kind};
@@ -44,8 +47,11 @@ struct Case<'a> {
     way: Protocol,
     text: &'a str,
     code: &'a str,
+    param: &'a str,
     body: &'a mut Object,
     betas: &'a mut Vec<String>,
+    /// What the answer will know of the tools.
+    tools: &'a mut BTreeMap<String, ClientTool>,
     facts: &'a Facts,
     best_effort: bool,
 }
@@ -59,7 +65,7 @@ enum Outcome {
 }
 
 /// Rows are tried in this order; each may act once per request.
-const ROWS: [(&str, Fix); 14] = [
+const ROWS: [(&str, Fix); 16] = [
     ("unsupported beta", unsupported_beta),
     ("tools need responses", tools_need_responses),
     ("output limit's name", limit_name),
@@ -67,13 +73,15 @@ const ROWS: [(&str, Fix); 14] = [
     ("form of thinking", form_of_thinking),
     ("disabled thinking", disabled_thinking),
     ("stale thinking", stale_thinking),
-    ("stale encrypted reasoning", stale_encrypted),
+    ("stale encrypted reasoning", stale_reasoning),
+    ("stale compaction", stale_compaction),
     ("item ids", item_ids),
     ("system message", system_role),
     ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
     ("tool type", tool_type),
     ("strict schema", strict_schema),
+    ("unknown item", unknown_item),
 ];
 /// Unsupported parameters may be several, one refusal each.
 const PARAMETER: &str = "unsupported parameter";
@@ -95,8 +103,10 @@ pub fn heal(
         way,
         text: &text,
         code: refusal.code.as_deref().unwrap_or_default(),
+        param: refusal.param.as_deref().unwrap_or_default(),
         body: &mut request.body,
         betas: &mut request.betas,
+        tools: &mut request.reply.tools,
         facts,
         best_effort,
     };
@@ -128,12 +138,18 @@ pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
     if let Some(name) = fact("max_tokens").and_then(Value::as_str) {
         rename_limit(&mut request.body, name);
     }
-    if let Some(form) = fact("thinking").and_then(Value::as_str) {
-        switch_thinking(&mut request.body, form);
+    if let Some(form) = fact("thinking").and_then(Value::as_str)
+        && switch_thinking(&mut request.body, form)
+    {
+        betas::interleave(&request.body, &mut request.betas);
     }
-    let dropped = strings(fact("tools"));
-    if !dropped.is_empty() {
-        drop_tools(&mut request.body, |kind| dropped.iter().any(|one| one == kind));
+    if fact("thinking_off") == Some(&json!(false)) {
+        leave_thinking_on(&mut request.body);
+    }
+    let refused = strings(fact("tools"));
+    if !refused.is_empty() {
+        request.reply.tools.extend(plain(&mut request.body, &refused));
+        drop_tools(&mut request.body, |kind| refused.iter().any(|one| one == kind));
     }
     let refused = strings(facts.get("messages.betas"));
     request.betas.retain(|beta| !refused.contains(beta));
@@ -186,12 +202,17 @@ fn limit_name(case: &mut Case) -> Option<Outcome> {
     if case.way != Protocol::Chat {
         return None;
     }
-    let name = if case.text.contains("Use 'max_completion_tokens'") || case.text.contains("use max_completion_tokens") {
+    let bare: String = case
+        .text
+        .to_ascii_lowercase()
+        .chars()
+        .filter(|letter| !"'\"`".contains(*letter))
+        .collect();
+    let refused = unsupported_name(case.text);
+    let name = if bare.contains("use max_completion_tokens") || refused == Some("max_tokens") {
         "max_completion_tokens"
-    } else if unsupported_name(case.text)? == "max_completion_tokens" {
+    } else if bare.contains("use max_tokens") || refused == Some("max_completion_tokens") {
         "max_tokens"
-    } else if unsupported_name(case.text)? == "max_tokens" {
-        "max_completion_tokens"
     } else {
         return None;
     };
@@ -222,33 +243,22 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
     } else {
         return None;
     };
-    switch_thinking(case.body, form).then(|| Outcome::Learned(key(case.way, "thinking"), json!(form)))
+    if !switch_thinking(case.body, form) {
+        return None;
+    }
+    betas::interleave(case.body, case.betas);
+    Some(Outcome::Learned(key(case.way, "thinking"), json!(form)))
 }
 
 fn disabled_thinking(case: &mut Case) -> Option<Outcome> {
     let about = case.text.contains("thinking") && case.text.contains("disabled");
-    if !about
-        || case
-            .body
-            .get("thinking")
-            .is_none_or(|thinking| thinking["type"] != "disabled")
-    {
-        return None;
-    }
-    case.body.shift_remove("thinking");
-    let forced = case
-        .body
-        .get("tool_choice")
-        .is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
-    if forced {
-        case.body.insert("tool_choice".into(), json!({"type": "auto"}));
-    }
-    Some(Outcome::Retry)
+    (about && leave_thinking_on(case.body)).then(|| Outcome::Learned(key(case.way, "thinking_off"), json!(false)))
 }
 
 fn stale_thinking(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let stale = lower.contains("signature") && lower.contains("thinking")
+        || lower.contains("thinking") && lower.contains("cannot be modified")
         || lower.contains("must contain thinking")
         || lower.contains("signature: field required")
         || lower.contains("expected thinking or redacted_thinking")
@@ -268,23 +278,56 @@ fn stale_thinking(case: &mut Case) -> Option<Outcome> {
     (stripped || expected && was_on).then_some(Outcome::Retry)
 }
 
-fn stale_encrypted(case: &mut Case) -> Option<Outcome> {
+fn stale_reasoning(case: &mut Case) -> Option<Outcome> {
+    (is_stale(case) && drop_items(case.body, "reasoning")).then_some(Outcome::Retry)
+}
+
+/// A compaction stands for the history before it, so it goes only when no reasoning is left to blame.
+fn stale_compaction(case: &mut Case) -> Option<Outcome> {
+    (is_stale(case) && drop_items(case.body, "compaction")).then_some(Outcome::Retry)
+}
+
+fn is_stale(case: &Case) -> bool {
     let lower = case.text.to_ascii_lowercase();
-    let stale = case.code == "invalid_encrypted_content"
-        || lower.contains("encrypted")
-            && (lower.contains("could not be verified") || lower.contains("could not be decrypted"))
-        || lower.contains("item_id mismatch")
-        || lower.contains("does not belong to this connection");
-    if case.way != Protocol::Responses || !stale {
+    let unreadable = ["could not be verified", "could not be decrypted"]
+        .iter()
+        .any(|words| lower.contains(words));
+    case.way == Protocol::Responses
+        && (case.code == "invalid_encrypted_content"
+            || lower.contains("encrypted") && unreadable
+            || lower.contains("item_id mismatch")
+            || lower.contains("does not belong to this connection"))
+}
+
+fn drop_items(body: &mut Object, kind: &str) -> bool {
+    let Some(input) = body.get_mut("input").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let before = input.len();
+    input.retain(|item| item["type"] != kind);
+    input.len() < before
+}
+
+/// An item of a kind that this model does not know, named by its place.
+fn unknown_item(case: &mut Case) -> Option<Outcome> {
+    const CARRYING: [&str; 4] = ["message", "function_call", "function_call_output", "compaction"];
+    let about = case.text.contains("Invalid value") || case.code == "invalid_value";
+    if case.way != Protocol::Responses || !about {
         return None;
     }
+    let place = [case.param, case.text].into_iter().find_map(|text| {
+        let (_, rest) = text.split_once("input[")?;
+        let (index, rest) = rest.split_once(']')?;
+        let names_the_item = !rest.starts_with('.') || rest.starts_with(".type");
+        index.parse::<usize>().ok().filter(|_| names_the_item)
+    })?;
     let input = case.body.get_mut("input")?.as_array_mut()?;
-    let drop_kind = |input: &mut Vec<Value>, kind: &str| {
-        let before = input.len();
-        input.retain(|item| item["type"] != kind);
-        input.len() < before
-    };
-    (drop_kind(input, "reasoning") || drop_kind(input, "compaction")).then_some(Outcome::Retry)
+    let kind = input.get(place)?["type"].as_str()?;
+    if CARRYING.contains(&kind) {
+        return None;
+    }
+    input.remove(place);
+    Some(Outcome::Retry)
 }
 
 fn item_ids(case: &mut Case) -> Option<Outcome> {
@@ -297,12 +340,17 @@ fn item_ids(case: &mut Case) -> Option<Outcome> {
 
 fn system_role(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
-    let about = lower.contains("role") && lower.contains("system") && lower.contains("messages");
+    let about = lower.contains("messages")
+        && (lower.contains("role") && lower.contains("system") || lower.contains(".role: input should be"));
     if case.way != Protocol::Messages || !about {
         return None;
     }
     let messages = case.body.get_mut("messages")?.as_array_mut()?;
-    super::history::fold_system(messages).then(|| Outcome::Learned(key(case.way, "system_role"), json!(false)))
+    if !super::history::fold_system(messages) {
+        return None;
+    }
+    case.betas.retain(|beta| beta != betas::SYSTEM_ROLE);
+    Some(Outcome::Learned(key(case.way, "system_role"), json!(false)))
 }
 
 fn extra_input(case: &mut Case) -> Option<Outcome> {
@@ -326,15 +374,20 @@ fn is_path_letter(letter: char) -> bool {
 }
 
 fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
-    let name = unsupported_name(case.text)?.to_owned();
-    delete(case.body, &name).then(|| grown(case, "rejected", [name]))
+    let by_code = matches!(
+        case.code,
+        "unsupported_parameter" | "unsupported_value" | "unknown_parameter"
+    );
+    let named = unsupported_name(case.text).or(by_code.then_some(case.param));
+    // OpenAI writes `input[3].id` where Anthropic writes `input.3.id`.
+    let path = column(&named?.replace('[', ".").replace(']', ""));
+    delete(case.body, &path).then(|| grown(case, "rejected", [path]))
 }
 
-/// The name in `Unsupported parameter: 'name'`, or in `'name' is not supported with this model`.
+/// The name in `Unsupported parameter: 'name'`, or in `Unsupported value: 'name' does not support 0.2`.
 fn unsupported_name(text: &str) -> Option<&str> {
-    let (_, rest) = text
-        .split_once("Unsupported parameter: ")
-        .or_else(|| text.split_once("Unknown parameter: "))?;
+    const OPENINGS: [&str; 3] = ["Unsupported parameter: ", "Unknown parameter: ", "Unsupported value: "];
+    let (_, rest) = OPENINGS.iter().find_map(|opening| text.split_once(opening))?;
     rest.trim_start()
         .strip_prefix(['\'', '"', '`'])?
         .split(['\'', '"', '`'])
@@ -347,21 +400,33 @@ fn sampling_pair(case: &mut Case) -> Option<Outcome> {
 }
 
 fn tool_type(case: &mut Case) -> Option<Outcome> {
-    if case.way != Protocol::Responses {
-        return None;
-    }
-    const REMOVABLE: [&str; 5] = ["web_search", "web_search_preview", "tool_search", "local_shell", "mcp"];
-    let policy = [
+    const REPLACEABLE: [&str; 5] = ["custom", "local_shell", "shell", "apply_patch", "namespace"];
+    const REMOVABLE: [&str; 4] = ["web_search", "web_search_preview", "tool_search", "mcp"];
+    const POLICY: [&str; 3] = [
         "allowedPartnerModelFeatures",
         "disallowed feature",
         "organization policy constraint",
     ];
-    let by_policy = policy.iter().any(|words| case.text.contains(words));
-    let named = REMOVABLE
+    if case.way != Protocol::Responses {
+        return None;
+    }
+    // What follows is what the model does take.
+    let refusal = case.text.split("Supported values").next().unwrap_or_default();
+    let is_named = |kind: &&&str| refusal.contains(&format!("'{kind}'"));
+    let by_policy = POLICY.iter().any(|words| case.text.contains(words));
+    let removed = REMOVABLE
         .iter()
-        .find(|kind| case.text.contains(&format!("'{kind}'")) || by_policy && kind.starts_with("web"));
-    let named = (*named?).to_owned();
-    drop_tools(case.body, |kind| kind == named).then(|| grown(case, "tools", [named]))
+        .find(|kind| is_named(kind) || by_policy && kind.starts_with("web"));
+    if let Some(kind) = removed {
+        return drop_tools(case.body, |one| one == *kind).then(|| grown(case, "tools", [(*kind).to_owned()]));
+    }
+    let kind = (*REPLACEABLE.iter().find(is_named)?).to_owned();
+    let replaced = plain(case.body, std::slice::from_ref(&kind));
+    if replaced.is_empty() {
+        return None;
+    }
+    case.tools.extend(replaced);
+    Some(grown(case, "tools", [kind]))
 }
 
 fn strict_schema(case: &mut Case) -> Option<Outcome> {
@@ -500,6 +565,24 @@ fn switch_thinking(body: &mut Object, form: &str) -> bool {
     }
 }
 
+/// Takes back the wish for no thinking. A forced tool forbids thinking, so it becomes a free choice.
+fn leave_thinking_on(body: &mut Object) -> bool {
+    if body
+        .get("thinking")
+        .is_none_or(|thinking| thinking["type"] != "disabled")
+    {
+        return false;
+    }
+    body.shift_remove("thinking");
+    let forced = body
+        .get("tool_choice")
+        .is_some_and(|choice| matches!(choice["type"].as_str(), Some("any" | "tool")));
+    if forced {
+        body.insert("tool_choice".into(), json!({"type": "auto"}));
+    }
+    true
+}
+
 /// Removes all thinking from the history, and the answers that were nothing else.
 fn strip_thinking(body: &mut Object) -> bool {
     let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else {
@@ -541,239 +624,4 @@ fn drop_tools(body: &mut Object, dropped: impl Fn(&str) -> bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Heals once; the changed body and what was learned.
-    fn once(way: Protocol, message: &str, body: Value) -> Option<(Value, Option<(String, Value)>)> {
-        let mut request = outgoing(body);
-        let refusal = Failure::new(Kind::BadRequest, message);
-        let healed = heal(way, &refusal, &mut request, &Facts::new(), false, &[])?;
-        Some((Value::Object(request.body), healed.learned))
-    }
-
-    fn outgoing(body: Value) -> Outgoing {
-        Outgoing {
-            body: body.as_object().unwrap().clone(),
-            ..Outgoing::default()
-        }
-    }
-
-    #[test]
-    fn k023_an_extra_input_goes_and_is_remembered() {
-        let body = json!({"model": "m", "context_management": {"edits": []}});
-        let (body, learned) = once(
-            Protocol::Messages,
-            "context_management: Extra inputs are not permitted",
-            body,
-        )
-        .unwrap();
-        assert_eq!(body, json!({"model": "m"}));
-        assert_eq!(
-            learned,
-            Some(("messages.rejected".into(), json!(["context_management"])))
-        );
-        let mut next = outgoing(json!({"model": "m", "context_management": {}}));
-        apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
-        assert_eq!(Value::Object(next.body), json!({"model": "m"}));
-    }
-
-    #[test]
-    fn a_path_widens_to_its_column_and_passes_over_variant_names() {
-        let body = json!({"tools": [{"name": "a", "x": 1}, {"name": "b", "x": 2}],
-            "messages": [{"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral", "scope": "g"}}]}]});
-        let message = "tools.0.custom.x: Extra inputs are not permitted, \
-            messages.0.content.0.cache_control.ephemeral.scope: Extra inputs are not permitted";
-        let (body, learned) = once(Protocol::Messages, message, body).unwrap();
-        assert_eq!(body["tools"], json!([{"name": "a"}, {"name": "b"}]));
-        assert_eq!(
-            body["messages"][0]["content"][0]["cache_control"],
-            json!({"type": "ephemeral"})
-        );
-        assert_eq!(learned.unwrap().1.as_array().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn vital_fields_stay() {
-        for path in [
-            "messages",
-            "tools.0.name",
-            "messages.1.content",
-            "messages.0.content.0.tool_use.id",
-        ] {
-            let body = json!({"tools": [{"name": "a"}], "messages": [{"role": "user", "content": [{"id": "x"}]}]});
-            assert_eq!(
-                once(
-                    Protocol::Messages,
-                    &format!("{path}: Extra inputs are not permitted"),
-                    body
-                ),
-                None,
-                "{path}"
-            );
-        }
-    }
-
-    #[test]
-    fn k169_unsupported_betas_go_for_good() {
-        let mut request = outgoing(json!({}));
-        request.betas = vec!["x-2026-01-01".into(), "interleaved-thinking-2025-05-14".into()];
-        let refusal = Failure::new(Kind::BadRequest, "unsupported beta header(s): x-2026-01-01");
-        let healed = heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
-        assert_eq!(request.betas, ["interleaved-thinking-2025-05-14"]);
-        assert_eq!(healed.learned, Some(("messages.betas".into(), json!(["x-2026-01-01"]))));
-    }
-
-    #[test]
-    fn k032_stale_thinking_goes_once() {
-        let body = json!({"messages": [
-            {"role": "user", "content": "a"},
-            {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "x"}]},
-            {"role": "user", "content": "b"},
-        ]});
-        let message = "messages.1.content.0: Invalid `signature` in `thinking` block";
-        let (healed, learned) = once(Protocol::Messages, message, body.clone()).unwrap();
-        assert_eq!(healed["messages"].as_array().unwrap().len(), 1, "{healed}");
-        assert_eq!(learned, None);
-        let refusal = Failure::new(Kind::BadRequest, message);
-        assert_eq!(
-            heal(
-                Protocol::Messages,
-                &refusal,
-                &mut outgoing(body),
-                &Facts::new(),
-                false,
-                &["stale thinking"]
-            ),
-            None
-        );
-    }
-
-    #[test]
-    fn k048_unverifiable_reasoning_goes() {
-        let body =
-            json!({"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
-        let message = "The encrypted content for item rs_1 could not be verified.";
-        let (body, _) = once(Protocol::Responses, message, body).unwrap();
-        assert_eq!(body["input"], json!([{"type": "message", "role": "user"}]));
-    }
-
-    #[test]
-    fn names_and_efforts_are_corrected() {
-        let message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
-        let (body, learned) = once(Protocol::Chat, message, json!({"max_tokens": 5})).unwrap();
-        assert_eq!(body, json!({"max_completion_tokens": 5}));
-        assert_eq!(
-            learned,
-            Some(("chat.max_tokens".into(), json!("max_completion_tokens")))
-        );
-
-        let message = "Unsupported value: 'minimal' is not supported for reasoning.effort. Supported values are: 'low', 'medium', and 'high'.";
-        let (body, learned) = once(
-            Protocol::Responses,
-            message,
-            json!({"reasoning": {"effort": "minimal"}}),
-        )
-        .unwrap();
-        assert_eq!(body["reasoning"]["effort"], "low");
-        assert_eq!(
-            learned,
-            Some(("responses.efforts".into(), json!(["low", "medium", "high"])))
-        );
-
-        let (body, _) = once(
-            Protocol::Chat,
-            "Unsupported parameter: 'temperature'",
-            json!({"temperature": 1, "n": 1}),
-        )
-        .unwrap();
-        assert_eq!(body, json!({"n": 1}));
-    }
-
-    #[test]
-    fn thinking_changes_its_form() {
-        let body = json!({"max_tokens": 9000, "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
-        let (body, _) = once(
-            Protocol::Messages,
-            "adaptive thinking is not supported on this model",
-            body,
-        )
-        .unwrap();
-        assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 8999}));
-        let body = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}});
-        let (body, _) = once(
-            Protocol::Messages,
-            "thinking.type.enabled is not supported for this model",
-            body,
-        )
-        .unwrap();
-        assert_eq!(
-            (&body["thinking"], &body["output_config"]),
-            (&json!({"type": "adaptive"}), &json!({"effort": "high"}))
-        );
-    }
-
-    #[test]
-    fn tools_with_reasoning_go_by_responses() {
-        let refusal = Failure::new(
-            Kind::BadRequest,
-            "Function tools with reasoning_effort are not supported for m in /v1/chat/completions. Please use /v1/responses instead.",
-        );
-        let healed = heal(
-            Protocol::Chat,
-            &refusal,
-            &mut outgoing(json!({})),
-            &Facts::new(),
-            false,
-            &[],
-        )
-        .unwrap();
-        assert_eq!(healed.reroute, Some(Protocol::Responses));
-        assert_eq!(healed.learned, Some(("chat.tools_need_responses".into(), json!(true))));
-    }
-
-    #[test]
-    fn a_refused_search_tool_is_left_out() {
-        let body = json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}});
-        let (body, learned) = once(Protocol::Responses, "Invalid value: 'web_search'", body).unwrap();
-        assert_eq!(body, json!({}));
-        assert_eq!(learned, Some(("responses.tools".into(), json!(["web_search"]))));
-    }
-
-    #[test]
-    fn other_refusals_are_not_touched() {
-        assert_eq!(
-            once(
-                Protocol::Messages,
-                "messages: at least one message is required",
-                json!({"messages": []})
-            ),
-            None
-        );
-        let failure = Failure::new(Kind::RateLimited, "x: Extra inputs are not permitted");
-        assert_eq!(
-            heal(
-                Protocol::Messages,
-                &failure,
-                &mut outgoing(json!({"x": 1})),
-                &Facts::new(),
-                false,
-                &[]
-            ),
-            None
-        );
-        let done = ["a", "b", "c"];
-        let failure = Failure::new(Kind::BadRequest, "x: Extra inputs are not permitted");
-        assert_eq!(
-            heal(
-                Protocol::Messages,
-                &failure,
-                &mut outgoing(json!({"x": 1})),
-                &Facts::new(),
-                false,
-                &done
-            ),
-            None
-        );
-    }
-}
+mod tests;

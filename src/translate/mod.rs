@@ -18,6 +18,7 @@ pub mod bridge;
 pub mod calls;
 pub mod carrier;
 pub mod catalogue;
+pub mod chat_history;
 pub mod chunk;
 pub mod chunk_writer;
 pub mod compaction;
@@ -31,6 +32,7 @@ pub mod guard;
 pub mod healing;
 pub mod history;
 pub mod ids;
+pub mod items;
 pub mod native;
 pub mod pairs;
 pub mod request;
@@ -141,10 +143,12 @@ pub struct Reply {
     pub model: String,
     /// The id of the model that answers.
     pub ran: String,
-    /// Chat: the client asked for a usage chunk.
+    /// Chat: the client asked for a usage chunk, or for a whole answer, which always has its usage.
     pub include_usage: bool,
     /// The client can show reasoning (Messages: thinking is on).
     pub show_reasoning: bool,
+    /// Messages: the client wants the state of thinking without its text.
+    pub omit_thinking: bool,
     /// Chat: `reasoning_content` beside `reasoning_text`.
     pub reasoning_alias: bool,
     /// Tools under the name upstream knows them by.

@@ -8,7 +8,7 @@ use super::ids::Ids;
 use super::to_chat::ToChat;
 use super::to_messages::ToMessages;
 use super::to_responses::ToResponses;
-use super::{Context, Object, Outgoing, Reply, Translator, native, request};
+use super::{Context, Object, Outgoing, Reply, ToolShape, Translator, native, request};
 use crate::protocol::Protocol::{self, Chat, Messages, Responses};
 use crate::protocol::failure::Failure;
 
@@ -32,6 +32,10 @@ pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Bo
     match (client, way) {
         (Chat, Chat) => Box::new(native::chat::Relay::new(reply, ids)),
         (Messages, Messages) => Box::new(native::messages::Relay::new(reply, ids)),
+        // Tools that stand as functions upstream are calls of another kind to the client.
+        (Responses, Responses) if reply.tools.values().any(|tool| tool.shape != ToolShape::Function) => Box::new(
+            Bridge::new(client, FromResponses::new(&reply), ToResponses::new(reply, ids)),
+        ),
         (Responses, Responses) => Box::new(native::responses::Relay::new(reply, ids)),
         (Messages, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToMessages::new(reply, ids))),
         (Messages, Responses) => Box::new(Bridge::new(
@@ -49,3 +53,8 @@ pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Bo
         )),
     }
 }
+
+#[cfg(test)]
+mod from_chat_tests;
+#[cfg(test)]
+mod from_responses_tests;

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::turn::{Finish, Usage};
-use super::{Object, Reply};
+use super::{Object, Reply, rules};
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 
 /// Request fields that the response object repeats.
@@ -119,32 +120,9 @@ pub fn error_event(failure: &Failure) -> Value {
 }
 
 /// Tokens as a response counts them; null where upstream counted none.
-pub fn usage_of(usage: &Usage) -> Value {
+fn usage_of(usage: &Usage) -> Value {
     if usage.input.is_none() && usage.output.is_none() {
         return Value::Null;
     }
-    let count = |value: Option<u64>| value.unwrap_or(0);
-    let (input, output) = (count(usage.input), count(usage.output));
-    json!({
-        "input_tokens": input,
-        "input_tokens_details": {
-            "cached_tokens": count(usage.cached),
-            "cache_write_tokens": count(usage.cache_write),
-        },
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": count(usage.reasoning)},
-        "total_tokens": input.saturating_add(output),
-    })
-}
-
-/// Reads the tokens of a response.
-pub fn read_usage(usage: &Value) -> Usage {
-    Usage {
-        input: usage["input_tokens"].as_u64(),
-        cached: usage["input_tokens_details"]["cached_tokens"].as_u64(),
-        cache_write: usage["input_tokens_details"]["cache_write_tokens"].as_u64(),
-        output: usage["output_tokens"].as_u64(),
-        reasoning: usage["output_tokens_details"]["reasoning_tokens"].as_u64(),
-        searches: None,
-    }
+    rules::usage::write(Protocol::Responses, usage)
 }

@@ -48,6 +48,12 @@ impl Tally {
         tally
     }
 
+    /// The bytes of all that is text.
+    pub fn text_bytes(&self) -> usize {
+        let calls = self.calls.iter().flat_map(|(name, arguments)| [name, arguments]);
+        self.texts.iter().chain(&self.tools).chain(calls).map(String::len).sum()
+    }
+
     fn messages(&mut self, body: &Object) {
         if let Some(system) = body.get("system") {
             self.role("system");

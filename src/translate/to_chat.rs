@@ -7,10 +7,11 @@ use serde_json::json;
 use super::carrier::Carrier;
 use super::chunk_writer::{self, ChunkWriter, Fields};
 use super::ids::Ids;
-use super::rules::tools::decode;
+use super::rules::{self, tools::decode};
 use super::stops::{Stops, Watched};
 use super::turn::{Event, Finish, ToolKey, ToolKind, Usage};
 use super::{Kept, Reply, ToolShape, Writer};
+use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
@@ -213,7 +214,10 @@ impl ToChat {
 
     fn close(&mut self, out: &mut Vec<Frame>) {
         if let Some(usage) = self.usage.filter(|_| self.reply.include_usage) {
-            out.push(self.chunks.usage(&[], &chunk_writer::usage(&usage)));
+            out.push(
+                self.chunks
+                    .usage(&[], &rules::usage::write(Protocol::Chat, &usage).to_string()),
+            );
         }
         out.push(chunk_writer::done());
         self.over = true;
@@ -564,7 +568,7 @@ mod tests {
         for event in [start(), Event::Finish(Finish::ContentFilter)] {
             writer.feed(event, &mut frames).unwrap();
         }
-        let mut gather = fold::gather(crate::protocol::Protocol::Chat);
+        let mut gather = fold::gather(Protocol::Chat);
         frames.iter().for_each(|frame| gather.feed(frame).unwrap());
         let answer = gather.finish().unwrap();
         assert_eq!(answer["choices"][0]["finish_reason"], "content_filter");
@@ -582,5 +586,56 @@ mod tests {
         let (chunks, _) = written(reply(), vec![long]);
         assert_eq!(chunks[0]["id"].as_str().unwrap().len(), "chatcmpl-".len() + 32);
         assert_eq!(chunks[0]["created"], 9);
+    }
+
+    proptest::proptest! {
+        /// K167: any turn becomes a stream that clients can follow.
+        #[test]
+        fn k167_any_turn_is_a_stream_that_clients_can_follow(
+            steps in proptest::collection::vec((0..7_u8, 0..3_usize), 0..20),
+            include_usage: bool,
+        ) {
+            let mut events = vec![start()];
+            let mut calls: Vec<bool> = Vec::new();
+            for (step, at) in steps {
+                let is_open = calls.get(at).copied().unwrap_or(false);
+                events.push(match step {
+                    0 => Event::Text("t".into()),
+                    1 => Event::ReasonSeal { state: Some("cpx1.n.e30.".into()) },
+                    2 => Event::Refusal("r".into()),
+                    3 if is_open => args(at, "1"),
+                    4 if is_open => {
+                        calls[at] = false;
+                        close(at)
+                    }
+                    5 => Event::Usage(Usage { input: Some(1), ..Usage::default() }),
+                    _ => {
+                        calls.push(true);
+                        open(calls.len() - 1, "f", ToolKind::Function)
+                    }
+                });
+            }
+            events.push(Event::Finish(Finish::Stop));
+            let (chunks, writer) = written(Reply { include_usage, ..reply() }, events);
+            proptest::prop_assert!(writer.is_over());
+            let endings: Vec<usize> = (0..chunks.len())
+                .filter(|&at| chunks[at]["choices"][0]["finish_reason"].is_string())
+                .collect();
+            proptest::prop_assert_eq!(endings.len(), 1);
+            proptest::prop_assert_eq!(chunks.last().unwrap(), "[DONE]");
+            let mut told = 0;
+            for (at, chunk) in chunks[..chunks.len() - 1].iter().enumerate() {
+                proptest::prop_assert_eq!(&chunk["id"], "chatcmpl-abc");
+                proptest::prop_assert_eq!(chunk["choices"][0]["delta"]["role"].is_string(), at == 0);
+                proptest::prop_assert_eq!(chunk.get("usage").is_some(), include_usage);
+                proptest::prop_assert_eq!(chunk["choices"] == Value::Array(vec![]), at > endings[0]);
+                for call in rules::list(&chunk["choices"][0]["delta"]["tool_calls"]) {
+                    let index = call["index"].as_u64().unwrap();
+                    let opens = call["id"].is_string();
+                    proptest::prop_assert!(index == told && opens || index < told && !opens);
+                    told += u64::from(opens);
+                }
+            }
+        }
     }
 }

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::carrier::Carrier;
 use super::fold::messages::event;
 use super::ids::Ids;
+use super::rules::tools::fit_id;
+use super::rules::usage;
 use super::stops::Stops;
 use super::turn::{Citation, Event, Finish, Search, ToolKey, Usage};
 use super::{Kept, Reply, Writer, upstream_failure};
@@ -55,6 +56,8 @@ struct Call {
     args: String,
     /// How much of `args` the client has.
     written: usize,
+    /// Up to here `args` are known to be no whole object.
+    partial: usize,
     /// Upstream says that the call is over.
     closed: bool,
     /// The client has seen the block's end.
@@ -135,7 +138,7 @@ impl ToMessages {
     /// Whether what arrives now must wait for the call that is open. Ends that call if it can be ended.
     fn must_wait(&mut self, out: &mut Vec<Frame>) -> bool {
         while let Some(Open::Call(key)) = self.open {
-            if !self.calls.get(&key).is_none_or(Call::is_whole) {
+            if !self.calls.get_mut(&key).is_none_or(Call::is_whole) {
                 return true;
             }
             self.close(out);
@@ -169,6 +172,9 @@ impl ToMessages {
     }
 
     fn text(&mut self, piece: String, out: &mut Vec<Frame>) {
+        if piece.is_empty() {
+            return;
+        }
         if !self.must_wait(out) {
             self.write_text(&piece, out);
         } else if let Some(Waiting::Text(text)) = self.waiting.back_mut() {
@@ -201,7 +207,7 @@ impl ToMessages {
 
     fn reason(&mut self, piece: String, out: &mut Vec<Frame>) {
         self.reasoning.text.push_str(&piece);
-        if !self.reply.show_reasoning {
+        if !self.reply.show_reasoning || self.reply.omit_thinking {
             return;
         }
         if !self.must_wait(out) {
@@ -238,13 +244,14 @@ impl ToMessages {
         let name = self.reply.tools.get(&name).map_or(name, |tool| tool.name.clone());
         let id = match id.as_str() {
             "" => self.ids.mint("toolu_"),
-            id => call_id(id),
+            id => fit_id(Protocol::Messages, id).into_owned(),
         };
         let call = Call {
             id,
             name,
             args: String::new(),
             written: 0,
+            partial: 0,
             closed: false,
             stopped: false,
             carriers: self.reasoning.carriers.len(),
@@ -352,36 +359,25 @@ impl ToMessages {
         }
     }
 
+    /// What is known of the tokens; an estimate where upstream has not told the prompt's size.
     fn usage(&self) -> Value {
-        let Usage {
-            input,
-            cached,
-            cache_write,
-            output,
-            searches,
-            ..
-        } = self.usage;
-        let (cached, written) = (cached.unwrap_or(0), cache_write.unwrap_or(0));
-        let mut usage = json!({
-            "input_tokens": input.map_or(self.reply.input_estimate, |input| input.saturating_sub(cached).saturating_sub(written)),
-            "cache_creation_input_tokens": written,
-            "cache_read_input_tokens": cached,
-            "output_tokens": output.unwrap_or(0),
-        });
-        let searches = searches.unwrap_or(self.searches);
-        if self.reply.web_search && searches > 0 {
-            usage["server_tool_use"] = json!({"web_search_requests": searches});
-        }
-        usage
+        let told = self
+            .usage
+            .searches
+            .or(Some(self.searches))
+            .filter(|&searches| searches > 0);
+        let usage = Usage {
+            input: self.usage.input.or(Some(self.reply.input_estimate)),
+            searches: told.filter(|_| self.reply.web_search),
+            ..self.usage
+        };
+        usage::write(Protocol::Messages, &usage)
     }
 }
 
 /// The blocks as they are written: nothing here waits.
 impl ToMessages {
     fn write_text(&mut self, piece: &str, out: &mut Vec<Frame>) {
-        if piece.is_empty() {
-            return;
-        }
         if self.open != Some(Open::Text) {
             self.close(out);
             self.start_block(json!({"type": "text", "text": ""}), out);
@@ -391,18 +387,24 @@ impl ToMessages {
     }
 
     fn write_thinking(&mut self, piece: &str, out: &mut Vec<Frame>) {
-        if piece.is_empty() {
-            return;
+        if !piece.is_empty() {
+            self.open_thinking(out);
+            self.write_delta("thinking_delta", "thinking", piece, out);
         }
+    }
+
+    fn open_thinking(&mut self, out: &mut Vec<Frame>) {
         if self.open != Some(Open::Thinking) {
             self.close(out);
             self.start_block(json!({"type": "thinking", "thinking": "", "signature": ""}), out);
             self.open = Some(Open::Thinking);
         }
-        self.write_delta("thinking_delta", "thinking", piece, out);
     }
 
     fn write_seal(&mut self, state: Option<String>, out: &mut Vec<Frame>) {
+        if self.reply.omit_thinking && state.is_some() {
+            self.open_thinking(out);
+        }
         if self.open == Some(Open::Thinking) {
             let signature = state.unwrap_or_else(|| Carrier::Nothing.encode());
             self.write_delta("signature_delta", "signature", &signature, out);
@@ -565,8 +567,14 @@ impl Writer for ToMessages {
 
 impl Call {
     /// Nothing more is expected: upstream said so, or its arguments are an object from end to end.
-    fn is_whole(&self) -> bool {
-        self.closed || self.args.trim_end().ends_with('}') && json_text::is_object(&self.args)
+    fn is_whole(&mut self) -> bool {
+        if !self.closed && self.args.len() > self.partial {
+            if self.args.trim_end().ends_with('}') && json_text::is_object(&self.args) {
+                return true;
+            }
+            self.partial = self.args.len();
+        }
+        self.closed
     }
 }
 
@@ -607,16 +615,6 @@ fn delta(index: usize, kind: &str, field: &str, piece: &str) -> Frame {
     let _ = serde_json::to_writer(&mut data, piece);
     data.extend_from_slice(b"}}");
     Frame::named("content_block_delta", data)
-}
-
-/// The call's id as Messages allows it: upstream's own, or a digest of it.
-fn call_id(id: &str) -> String {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if id.len() <= 64 && id.bytes().all(allowed) {
-        id.to_owned()
-    } else {
-        super::ids::hex("tid_", &Sha256::digest(id)[..20])
-    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,14 @@ impl ToResponses {
     }
 }
 
+/// A whole stream that says nothing but a failure: the form in which Codex takes notice of some.
+pub fn failed_stream(reply: Reply, ids: Ids, failure: &Failure) -> Vec<Frame> {
+    let (mut writer, mut out) = (ToResponses::new(reply, ids), Vec::new());
+    writer.start(None, &mut out);
+    writer.fail(failure, &mut out);
+    out
+}
+
 impl Writer for ToResponses {
     fn feed(&mut self, event: Event, out: &mut Vec<Frame>) -> Result<(), Failure> {
         match event {
@@ -449,7 +457,7 @@ impl ToResponses {
         if call.is_shown_early() {
             let index = self.take_index();
             call.index = Some(index);
-            self.add_item(index, &call.opened(), out);
+            self.add_item(index, &call.opened(true), out);
         }
         self.calls.insert(key, call);
     }
@@ -483,7 +491,7 @@ impl ToResponses {
             Some(index) => index,
             None => {
                 let index = self.take_index();
-                self.add_item(index, &call.opened(), out);
+                self.add_item(index, &call.opened(complete), out);
                 index
             }
         };

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use awc::error::PayloadError;
+use awc::{
+    error::PayloadError,
+    http::header::{HeaderMap, HeaderValue},
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
@@ -20,7 +23,7 @@ use super::{Error, Phase};
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// In order, with lower-case names; a name may occur more than once.
+    /// With lower-case names. A name may occur more than once, its values then in order.
     pub headers: Vec<(String, String)>,
     pub body: Body,
 }
@@ -71,9 +74,7 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
 pub struct Body {
     pieces: Option<Pieces>,
     refusal: Option<Error>,
-    silence: Duration,
-    alarm: Option<Pin<Box<Sleep>>>,
-    armed: bool,
+    patience: Patience,
 }
 
 impl Body {
@@ -81,9 +82,7 @@ impl Body {
         Self {
             pieces: Some(Box::pin(pieces)),
             refusal: None,
-            silence,
-            alarm: None,
-            armed: false,
+            patience: Patience::new(silence),
         }
     }
 
@@ -92,31 +91,13 @@ impl Body {
         Self {
             pieces: None,
             refusal: Some(why),
-            silence: Duration::ZERO,
-            alarm: None,
-            armed: false,
+            patience: Patience::new(Duration::ZERO),
         }
     }
 
     fn end(&mut self, error: Error) -> Poll<Option<Result<Bytes, Error>>> {
         self.pieces = None;
         Poll::Ready(Some(Err(error)))
-    }
-
-    /// Whether upstream has been silent for too long. The clock runs only while somebody waits for a piece, so a slow
-    /// reader is not mistaken for a silent upstream.
-    fn fell_silent(&mut self, cx: &mut Context<'_>) -> bool {
-        let silence = self.silence;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(silence)));
-        if !self.armed {
-            // A limit too large for the clock is no limit.
-            let Some(until) = Instant::now().checked_add(silence) else {
-                return false;
-            };
-            alarm.as_mut().reset(until);
-            self.armed = true;
-        }
-        alarm.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -133,7 +114,7 @@ impl Stream for Body {
         };
         match pieces.as_mut().poll_next(cx) {
             Poll::Ready(piece) => {
-                this.armed = false;
+                this.patience.renew();
                 match piece {
                     Some(Ok(bytes)) => Poll::Ready(Some(Ok(bytes))),
                     Some(Err(error)) => this.end(in_our_words(error)),
@@ -143,11 +124,10 @@ impl Stream for Body {
                     }
                 }
             }
-            Poll::Pending if this.fell_silent(cx) => this.end(Error::Timeout {
-                phase: Phase::Silence,
-                after: this.silence,
-            }),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match this.patience.poll_end(cx) {
+                Poll::Ready(silent) => this.end(silent),
+                Poll::Pending => Poll::Pending,
+            },
         }
     }
 }
@@ -158,10 +138,61 @@ impl fmt::Debug for Body {
     }
 }
 
+/// How long upstream may say nothing. The clock runs only while somebody waits, so a slow reader is not mistaken for a
+/// silent upstream.
+pub(super) struct Patience {
+    limit: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+    running: bool,
+}
+
+impl Patience {
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            alarm: None,
+            running: false,
+        }
+    }
+
+    /// Upstream said something: the next wait begins anew.
+    pub fn renew(&mut self) {
+        self.running = false;
+    }
+
+    /// Ready, with the error to report, once upstream has been silent for too long.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let limit = self.limit;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.running {
+            // A limit too large for the clock is no limit.
+            let Some(until) = Instant::now().checked_add(limit) else {
+                return Poll::Pending;
+            };
+            alarm.as_mut().reset(until);
+            self.running = true;
+        }
+        alarm.as_mut().poll(cx).map(|()| Error::Timeout {
+            phase: Phase::Silence,
+            after: limit,
+        })
+    }
+}
+
+/// The headers of an answer, in plain terms.
+pub(super) fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let pairs = headers.iter();
+    pairs
+        .map(|(name, value)| (name.as_str().to_string(), text(value)))
+        .collect()
+}
+
 fn in_our_words(error: PayloadError) -> Error {
     match error {
-        PayloadError::Incomplete(_) => Error::Cut,
-        PayloadError::Io(error) => match Error::unwrap_io(error) {
+        PayloadError::Incomplete(None) => Error::Cut,
+        // Every I/O error arrives as the first of these, whatever its kind.
+        PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => match Error::unwrap_io(error) {
             Ok(ours) => ours,
             Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Error::NotHttp {
                 what: error.to_string(),
@@ -222,7 +253,7 @@ mod tests {
     #[actix_web::test]
     async fn a_slow_reader_is_not_a_silent_upstream() {
         let mut body = answer(vec![b"a", b"b"]).body;
-        body.silence = Duration::from_millis(20);
+        body.patience = Patience::new(Duration::from_millis(20));
         assert_eq!(body.next().await.unwrap().unwrap(), "a");
         sleep(Duration::from_millis(60)).await;
         assert_eq!(body.next().await.unwrap().unwrap(), "b");

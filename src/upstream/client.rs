@@ -5,12 +5,18 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use awc::{
     error::{ConnectError, SendRequestError},
-    http::{Method, Uri, header::HeaderName},
+    http::{
+        Method, Uri,
+        header::{HeaderName, HeaderValue},
+    },
 };
 use bytes::Bytes;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 
-use super::{Answer, Body, Error, Phase, Settings, connector::Connector, headers::Header, proxy::Proxies, wire::Shelf};
+use super::{
+    Answer, Body, Error, Phase, Settings, answer::plain, connector::Connector, headers::Header, proxy::Proxies,
+    refusal::KeepRefusals, wire::Shelf,
+};
 
 /// How long an unused connection is kept for the next call, and how old one may become.
 const KEPT_IDLE: Duration = Duration::from_secs(60);
@@ -43,7 +49,11 @@ fn tls(settings: &Settings) -> Result<ClientConfig, Error> {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
     // A container without certificates, or one broken file, is no reason not to start: the roots above remain.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    for error in system.errors {
+        log::warn!("some certificates of the system cannot be used: {error}");
+    }
     if let Some(file) = &settings.extra_ca_file {
         let bad = |what: String| Error::Setting(format!("cannot use the certificates in {}: {what}", file.display()));
         let pem = std::fs::read(file).map_err(|error| bad(error.to_string()))?;
@@ -67,8 +77,9 @@ fn tls(settings: &Settings) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// One request, ready to go. It can be sent twice, since its body is shared bytes.
-#[derive(Debug, Clone)]
+/// One request, ready to go. It can be sent twice, since its body is shared bytes. It has no `Debug`, which would show
+/// what people write.
+#[derive(Clone)]
 pub struct Request {
     pub method: Method,
     pub url: String,
@@ -88,7 +99,7 @@ pub struct Client {
 impl Client {
     pub fn new(setup: &Setup) -> Self {
         let shelf = Rc::new(Shelf::new(KEPT_IDLE));
-        let awc = |secure| awc_client(Connector::new(setup, shelf.clone(), secure), setup.settings.connect);
+        let awc = |secure| awc_client(Connector::new(setup, shelf.clone(), secure), &setup.settings);
         Self {
             setup: setup.clone(),
             plain: awc(false),
@@ -102,12 +113,17 @@ impl Client {
     /// A connection that had served before may have been closed by upstream in the meantime. If it fails before any
     /// byte of an answer, the request is sent once more, on a new connection; every other failure is final.
     pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
+        self.patiently(async || self.attempt(request).await).await
+    }
+
+    /// Keeps the limit on the first byte, and the rule about the single resend.
+    pub(super) async fn patiently<T>(&self, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
         let limit = self.setup.settings.first_byte;
         let exchange = async {
-            match self.attempt(request).await {
+            match attempt().await {
                 Err(Error::Closed { reused: true }) => {
                     self.shelf.clear();
-                    self.attempt(request).await
+                    attempt().await
                 }
                 outcome => outcome,
             }
@@ -121,11 +137,6 @@ impl Client {
         }
     }
 
-    /// The client below that goes the target's road: with TLS or without.
-    pub(super) fn road(&self, target: &Target) -> &awc::Client {
-        if target.secure { &self.secure } else { &self.plain }
-    }
-
     async fn attempt(&self, request: &Request) -> Result<Answer, Error> {
         let target = Target::parse(&request.url)?;
         let mut call = self
@@ -133,30 +144,40 @@ impl Client {
             .request(request.method.clone(), &target.dial)
             .insert_header(("host", target.host.as_str()));
         for header in &request.headers {
-            let name = HeaderName::try_from(header.name.as_ref()).map_err(|_| header.unfit())?;
-            call = call.insert_header((name, header.to_http()?));
+            call = call.insert_header(sendable(header)?);
         }
         let sent = match &request.body {
             Some(body) => call.send_body(body.clone()).await,
             None => call.send().await,
         };
         let response = sent.map_err(|error| in_our_words(error, &self.setup.settings))?;
-        let status = response.status().as_u16();
-        if (300..400).contains(&status) {
-            return Err(Error::Redirect { status });
-        }
-        let headers: Vec<_> = response
-            .headers()
-            .iter()
-            .map(|(name, value)| {
-                (
-                    name.as_str().to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
-            })
-            .collect();
+        let (status, headers) = (response.status().as_u16(), plain(response.headers()));
         let body = Body::new(response, self.setup.settings.silence);
-        refuse_encoding(Answer { status, headers, body })
+        acceptable(Answer { status, headers, body })
+    }
+
+    /// The awc client that leads to a target.
+    pub(super) fn road(&self, target: &Target) -> &awc::Client {
+        if target.secure { &self.secure } else { &self.plain }
+    }
+}
+
+/// One of our headers, in the HTTP client's terms.
+pub(super) fn sendable(header: &Header) -> Result<(HeaderName, HeaderValue), Error> {
+    let bad = || Error::Header {
+        name: header.name.to_string(),
+    };
+    let name = HeaderName::try_from(header.name.as_ref()).map_err(|_| bad())?;
+    let mut value = HeaderValue::try_from(header.value()).map_err(|_| bad())?;
+    value.set_sensitive(header.is_secret());
+    Ok((name, value))
+}
+
+/// Whether an answer is one: a redirect is not followed, and compressed bytes are not decoded.
+pub(super) fn acceptable(answer: Answer) -> Result<Answer, Error> {
+    match answer.status {
+        status @ 300..400 => Err(Error::Redirect { status }),
+        _ => refuse_encoding(answer),
     }
 }
 
@@ -184,9 +205,9 @@ fn refuse_encoding(answer: Answer) -> Result<Answer, Error> {
 }
 
 /// TLS, limits and outbound proxies are our connector's business; awc does the HTTP and the pool.
-fn awc_client(connector: Connector, connect: Duration) -> awc::Client {
+fn awc_client(connector: Connector, settings: &Settings) -> awc::Client {
     // Our connector keeps the connect limit itself and words it; awc's own, just above, never speaks first.
-    let spare = connect.saturating_add(Duration::from_secs(5));
+    let spare = settings.connect.saturating_add(Duration::from_secs(5));
     let connector = awc::Connector::new()
         .connector(connector)
         .timeout(spare)
@@ -199,6 +220,7 @@ fn awc_client(connector: Connector, connect: Duration) -> awc::Client {
         .no_default_headers()
         .disable_redirects()
         .disable_timeout()
+        .wrap(KeepRefusals::new(settings.silence))
         .finish()
 }
 

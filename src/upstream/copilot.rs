@@ -4,9 +4,9 @@ use awc::http::Method;
 use bytes::Bytes;
 
 use super::{
-    Answer, Client, Error,
+    Answer, Client, Error, Opened,
     client::{Request, Setup},
-    headers,
+    headers, websocket,
 };
 use crate::protocol::Initiator;
 use crate::secret::Secret;
@@ -127,13 +127,27 @@ impl Copilot {
     /// Sends one call and waits for the head of the answer, whatever its status. Dropping the future, the answer or its
     /// body closes the connection at once.
     pub async fn send(&self, access: &Access, call: &Call) -> Result<Answer, Error> {
-        let request = Request {
+        self.client.send(&self.request(access, call)).await
+    }
+
+    /// Opens a socket to an endpoint. Of the call only what concerns the whole conversation goes into the handshake: who
+    /// takes a step is said with the step.
+    pub async fn open_socket(&self, access: &Access, call: &Call) -> Result<Opened, Error> {
+        let handshake = Call {
+            body: None,
+            initiator: None,
+            ..call.clone()
+        };
+        websocket::open(&self.client, &self.request(access, &handshake)).await
+    }
+
+    fn request(&self, access: &Access, call: &Call) -> Request {
+        Request {
             method: if call.body.is_some() { Method::POST } else { Method::GET },
             url: format!("{}{}", access.base_url.trim_end_matches('/'), call.endpoint.path()),
             headers: headers::copilot(&self.client.setup.settings, &access.token, call),
             body: call.body.clone(),
-        };
-        self.client.send(&request).await
+        }
     }
 
     /// The largest answer that may be read whole.

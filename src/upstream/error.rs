@@ -46,6 +46,9 @@ pub enum Error {
     Cut,
     #[error("the connection broke inside upstream's answer: {what}")]
     Reset { what: String },
+    /// An open socket was closed by upstream's own word, other than with the code for a task that is done.
+    #[error("upstream closed the socket{}", with_reason(*code, reason))]
+    SocketClosed { code: Option<u16>, reason: String },
     #[error("upstream answered with a redirect ({status}), which is not followed")]
     Redirect { status: u16 },
     #[error("upstream refused to open a socket ({status})")]
@@ -72,6 +75,14 @@ impl Error {
             Some(ours) => Ok(ours.clone()),
             None => Err(error),
         }
+    }
+}
+
+fn with_reason(code: Option<u16>, reason: &str) -> String {
+    match (code, reason) {
+        (None, _) => String::new(),
+        (Some(code), "") => format!(" ({code})"),
+        (Some(code), reason) => format!(" ({code}: {reason})"),
     }
 }
 
@@ -105,11 +116,11 @@ mod tests {
         assert_eq!(late.to_string(), "upstream did not begin to answer within 1.5 s");
         let proxy = Error::Proxy {
             address: "10.0.0.1:3128".into(),
-            what: "answered 407 (proxy authentication required)".into(),
+            what: "answered 407: it asks for a user name and password".into(),
         };
         assert_eq!(
             proxy.to_string(),
-            "the outbound proxy 10.0.0.1:3128 answered 407 (proxy authentication required)"
+            "the outbound proxy 10.0.0.1:3128 answered 407: it asks for a user name and password"
         );
     }
 }

@@ -129,8 +129,13 @@ impl Answers {
             // What HTTP/1.0 calls a body that ends with the connection, the client above understands.
             *minor = b'0';
         }
-        if self.spent && self.state != State::Tunnel {
-            say_close(&mut head);
+        if self.state != State::Tunnel {
+            if facts.upgrades {
+                drop_lines(&mut head, "upgrade");
+            }
+            if self.spent {
+                say_close(&mut head);
+            }
         }
         let body = std::mem::take(&mut self.held);
         self.count_body(&body);
@@ -220,6 +225,8 @@ struct Facts {
     length: Option<u64>,
     chunked: bool,
     closes: bool,
+    /// Names another protocol, be it the one that was taken up or only one that would be welcome.
+    upgrades: bool,
 }
 
 impl Facts {
@@ -247,6 +254,7 @@ impl Facts {
                     let last = value.rsplit(',').next().unwrap_or_default();
                     facts.chunked |= !old && last.trim().eq_ignore_ascii_case("chunked");
                 }
+                "upgrade" => facts.upgrades = true,
                 "connection" => facts.closes |= value.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")),
                 _ => {}
             }
@@ -278,6 +286,17 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// Takes out a header. The client above reads an answer that only recommends another protocol as one that took it up,
+/// and would wait for the end of the connection.
+fn drop_lines(head: &mut Vec<u8>, name: &str) {
+    let is_it = |line: &[u8]| {
+        let before = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        before.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    };
+    let lines = head.split_inclusive(|byte| *byte == b'\n');
+    *head = lines.filter(|line| !is_it(line)).flatten().copied().collect();
 }
 
 /// Adds the header that keeps the client above from using this connection again.

@@ -3,10 +3,8 @@
 
 use std::borrow::Cow;
 
-use awc::http::header::HeaderValue;
-
 use super::{
-    Error, Settings,
+    Settings,
     copilot::{Call, Endpoint},
 };
 use crate::secret::Secret;
@@ -46,20 +44,6 @@ impl Header {
         match &self.value {
             Value::Open(text) => text,
             Value::Secret(secret) => secret.expose(),
-        }
-    }
-
-    /// The value for the wire, marked where it is a secret.
-    pub(super) fn to_http(&self) -> Result<HeaderValue, Error> {
-        let mut value = HeaderValue::try_from(self.value()).map_err(|_| self.unfit())?;
-        value.set_sensitive(self.is_secret());
-        Ok(value)
-    }
-
-    /// The error that names the header and not its value.
-    pub(super) fn unfit(&self) -> Error {
-        Error::Header {
-            name: self.name.to_string(),
         }
     }
 

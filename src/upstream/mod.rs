@@ -18,7 +18,9 @@ mod error;
 mod framing;
 pub mod github;
 pub mod headers;
+pub mod line;
 pub mod proxy;
+mod refusal;
 #[cfg(test)]
 mod tests;
 pub mod websocket;
@@ -29,6 +31,7 @@ pub use client::{Client, Setup};
 pub use copilot::Copilot;
 pub use error::{Error, Phase};
 pub use github::GitHub;
+pub use websocket::{Opened, Socket};
 
 /// What this floor can be told.
 #[derive(Debug, Clone)]

@@ -16,6 +16,10 @@ use crate::secret::Secret;
 /// The head of a proxy's answer may be this long.
 const LONGEST_HEAD: usize = 16 * 1024;
 
+/// What a proxy says by refusing, with and without a user named to it.
+const NOT_ACCEPTED: &str = "did not accept the user name and password";
+const ASKS: &str = "asks for a user name and password";
+
 /// The user's proxies, and the hosts that need none.
 #[derive(Debug)]
 pub struct Proxies {
@@ -34,7 +38,7 @@ impl Proxies {
                 .no
                 .as_deref()
                 .unwrap_or_default()
-                .split(',')
+                .split([',', ' ', '\t'])
                 .filter_map(Exception::parse)
                 .collect(),
         })
@@ -139,6 +143,7 @@ impl Proxy {
             Error::Refused { .. } => "refused the connection".to_string(),
             Error::Dns { what, .. } => format!("could not be resolved: {what}"),
             Error::Unreachable { what, .. } => format!("could not be reached: {what}"),
+            Error::Timeout { after, .. } => format!("could not be reached within {} s", after.as_secs_f64()),
             other => format!("could not be reached: {other}"),
         })
     }
@@ -178,7 +183,11 @@ impl Proxy {
             .and_then(|rest| rest.split_ascii_whitespace().nth(1));
         match status.and_then(|status| status.parse::<u16>().ok()) {
             Some(200..=299) => Ok(tcp),
-            Some(407) => Err(self.trouble("answered 407 (proxy authentication required)")),
+            // Some say 401 where 407 is meant.
+            Some(status @ (401 | 407)) => Err(self.trouble(match self.user {
+                Some(_) => format!("answered {status}: it {NOT_ACCEPTED}"),
+                None => format!("answered {status}: it {ASKS}"),
+            })),
             Some(status) => Err(self.trouble(format!("answered {status} when asked for a connection to {target}"))),
             None => Err(self.trouble("does not speak HTTP")),
         }
@@ -243,8 +252,8 @@ fn unescape(text: &str) -> String {
 fn socks_words(error: &tokio_socks::Error) -> String {
     use tokio_socks::Error as Socks;
     match error {
-        Socks::PasswordAuthFailure(_) => "did not accept the user name and password".into(),
-        Socks::NoAcceptableAuthMethods => "asks for a user name and password".into(),
+        Socks::PasswordAuthFailure(_) => NOT_ACCEPTED.into(),
+        Socks::NoAcceptableAuthMethods => ASKS.into(),
         Socks::Io(error) => format!("broke off: {error}"),
         other => format!("could not connect to the target: {other}"),
     }

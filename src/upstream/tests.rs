@@ -1,1 +1,10 @@
-//! The floor against small fake upstreams, each scripted byte by byte.
+//! The wire against upstreams that misbehave: raw listeners that say exactly what a test wants, when it wants.
+
+mod answers;
+mod connections;
+mod fake;
+mod limits;
+mod proxies;
+mod secrets;
+mod sockets;
+mod tls;

@@ -1,399 +1,242 @@
-//! One Responses socket to Copilot: connect, one turn at a time, reuse, close. Knows frames; of an event it knows no more
-//! than whether it is the last.
-//!
-//! A turn comes back as the event stream that HTTP would have brought, so nobody above has to care how it travelled.
-//! Copilot has no way to cancel a turn but to close its socket: dropping the answer does so.
+//! One socket to Copilot's Responses: opened by an upgrade, then whole messages of text both ways. Knows frames, pings
+//! and limits; not what a message means, nor when a conversation is over.
 
-use std::cell::RefCell;
-use std::fmt;
-use std::rc::Rc;
-use std::time::Duration;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use actix_ws::Item;
-use awc::error::{PayloadError, WsClientError, WsProtocolError};
-use awc::ws::{Frame, Message};
+use actix_codec::Framed;
+use actix_http::ws::{CloseCode, CloseReason, Codec, Frame, Item, Message};
+use awc::{
+    BoxedSocket,
+    error::{SendRequestError, WsClientError, WsProtocolError},
+};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
-use tokio::time::Instant;
+use futures_util::{SinkExt, Stream};
 
-use super::client::{Client, Target, in_our_words};
-use super::copilot::{Access, Call, Copilot, Endpoint};
-use super::{Answer, Body, Error, Phase, headers};
-use crate::protocol::responses::Event;
-use crate::protocol::sse;
+use super::{
+    Answer, Error, Phase,
+    answer::{Patience, plain},
+    client::{Client, Request, Target, acceptable, in_our_words, sendable},
+    refusal::Refusal,
+};
 
-/// The longest message, in one frame or several.
-const MAX_MESSAGE: usize = 16 << 20;
-/// Copilot ends a socket after an hour; one that is nearly so old begins no new turn.
-const LIFE: Duration = Duration::from_secs(55 * 60);
-/// An idle socket is closed by Copilot after about five minutes.
-const IDLE: Duration = Duration::from_secs(4 * 60);
+/// The longest message, in one frame or in many.
+pub const MAX_MESSAGE: usize = 16 << 20;
+/// How long a polite goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Where one client's socket to Copilot waits between two turns.
-#[derive(Clone, Default)]
-pub struct Line(Rc<RefCell<Option<Socket>>>);
+/// What came of the wish for a socket.
+#[derive(Debug)]
+pub enum Opened {
+    Socket(Socket),
+    /// Upstream answered in HTTP instead: a refused credential, a limit, no such endpoint.
+    Refused(Answer),
+}
 
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Line")
+/// Asks for a socket. Limits, the single resend and the outbound proxy are those of any other request.
+pub(super) async fn open(client: &Client, request: &Request) -> Result<Opened, Error> {
+    client.patiently(async || attempt(client, request).await).await
+}
+
+async fn attempt(client: &Client, request: &Request) -> Result<Opened, Error> {
+    let settings = &client.setup.settings;
+    let target = Target::parse(&request.url)?;
+    let mut call = client
+        .road(&target)
+        .ws(&target.dial)
+        .max_frame_size(MAX_MESSAGE)
+        .set_header("host", target.host.as_str());
+    for header in &request.headers {
+        let (name, value) = sendable(header)?;
+        call = call.set_header(name, value);
+    }
+    match call.connect().await {
+        Ok((head, framed)) => Ok(Opened::Socket(Socket {
+            headers: plain(head.headers()),
+            framed: Some(framed),
+            message: None,
+            limit: settings.silence,
+            patience: Patience::new(settings.silence),
+        })),
+        Err(WsClientError::SendRequest(SendRequestError::Custom(error, _))) => match error.downcast::<Refusal>() {
+            Ok(refusal) => acceptable(refusal.0).map(Opened::Refused),
+            Err(error) => Err(broke(error)),
+        },
+        Err(WsClientError::SendRequest(error)) => Err(in_our_words(error, settings)),
+        Err(error) => Err(Error::NotHttp {
+            what: format!("its handshake for a socket is wrong: {error}"),
+        }),
     }
 }
 
-/// An open socket, and what it was opened for.
-struct Socket {
-    frames: Box<dyn Frames>,
-    opened_for: Purpose,
-    /// Headers of the answer that opened it.
-    headers: Vec<(String, String)>,
-    born: Instant,
-    idle_since: Instant,
-    /// The beginning of a message that comes in pieces.
-    fragments: Option<BytesMut>,
-}
-
-/// What the opening headers say and cannot say again later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Purpose {
-    base_url: String,
-    vision: bool,
-    extra: Vec<(String, String)>,
-}
-
-trait Frames: Stream<Item = Result<Frame, WsProtocolError>> + Sink<Message, Error = WsProtocolError> + Unpin {}
-impl<T: Stream<Item = Result<Frame, WsProtocolError>> + Sink<Message, Error = WsProtocolError> + Unpin> Frames for T {}
-
-impl Purpose {
-    fn of(access: &Access, call: &Call) -> Self {
-        Self {
-            base_url: access.base_url.clone(),
-            vision: call.vision,
-            extra: call.extra.clone(),
-        }
-    }
-
-    /// Whether a socket opened for this serves a turn that needs the other.
-    fn serves(&self, other: &Self) -> bool {
-        self.base_url == other.base_url && self.extra == other.extra && (self.vision || !other.vision)
-    }
-}
-
-impl Line {
-    /// The waiting socket, if it is fit for this turn.
-    fn take(&self, purpose: &Purpose) -> Option<Socket> {
-        let socket = self.0.borrow_mut().take()?;
-        let fresh = socket.born.elapsed() < LIFE && socket.idle_since.elapsed() < IDLE;
-        (fresh && socket.opened_for.serves(purpose)).then_some(socket)
-    }
-
-    fn put_back(&self, mut socket: Socket) {
-        socket.idle_since = Instant::now();
-        *self.0.borrow_mut() = Some(socket);
-    }
-}
-
-impl Copilot {
-    /// Sends one turn over the line's socket, or over a new one, and waits for its first event. `call.body` is the frame.
-    ///
-    /// An error comes before the first event, always. A first event that is an error makes an answer with its status.
-    pub async fn send_over(&self, line: &Line, access: &Access, call: &Call) -> Result<Answer, Error> {
-        let limit = self.client().setup.settings.first_byte;
-        let turn = self.begin(line, access, call);
-        tokio::time::timeout(limit, turn).await.unwrap_or(Err(Error::Timeout {
-            phase: Phase::FirstByte,
-            after: limit,
-        }))
-    }
-
-    async fn begin(&self, line: &Line, access: &Access, call: &Call) -> Result<Answer, Error> {
-        let purpose = Purpose::of(access, call);
-        if let Some(mut kept) = line.take(&purpose) {
-            // Copilot may have closed it in the meantime; then nothing has been lost but this attempt.
-            if let Ok(first) = kept.ask(call).await {
-                return Ok(self.answer(kept, line, &first));
-            }
-        }
-        let mut socket = self.client().open(access, call, purpose).await?;
-        let first = socket.ask(call).await?;
-        Ok(self.answer(socket, line, &first))
-    }
-
-    fn answer(&self, socket: Socket, line: &Line, first: &Bytes) -> Answer {
-        let silence = self.client().setup.settings.silence;
-        if let Ending::Refused(status) = ending(first) {
-            let body = first.clone();
-            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-            return Answer {
-                status,
-                headers,
-                body: Body::new(stream::once(async move { Ok(body) }), silence),
-            };
-        }
-        let mut headers = socket.headers.clone();
-        headers.retain(|(name, _)| name != "content-type");
-        headers.push(("content-type".into(), "text/event-stream".into()));
-        let turn = Turn {
-            socket: Some(socket),
-            line: line.clone(),
-            first: Some(first.clone()),
-        };
-        Answer {
-            status: 200,
-            headers,
-            body: Body::new(stream::unfold(turn, Turn::next), silence),
-        }
-    }
-}
-
-impl Client {
-    async fn open(&self, access: &Access, call: &Call, purpose: Purpose) -> Result<Socket, Error> {
-        let url = format!(
-            "{}{}",
-            access.base_url.trim_end_matches('/'),
-            Endpoint::Responses.path()
-        );
-        let target = Target::parse(&url)?;
-        let mut request = self.road(&target).ws(&target.dial).max_frame_size(MAX_MESSAGE);
-        request = request.set_header("host", target.host.as_str());
-        // Who took a step is said in each frame: a socket outlives a step.
-        let opening = Call {
-            body: None,
-            initiator: None,
-            ..call.clone()
-        };
-        for header in headers::copilot(&self.setup.settings, &access.token, &opening) {
-            request = request.set_header(header.name.as_ref(), header.to_http()?);
-        }
-        let (response, frames) = request.connect().await.map_err(|error| match error {
-            WsClientError::InvalidResponseStatus(status) => Error::Upgrade {
-                status: status.as_u16(),
-            },
-            WsClientError::SendRequest(error) => in_our_words(error, &self.setup.settings),
-            other => Error::NotHttp {
-                what: other.to_string(),
-            },
-        })?;
-        let text = |value: &awc::http::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let now = Instant::now();
-        Ok(Socket {
-            frames: Box::new(frames),
-            opened_for: purpose,
-            headers: response
-                .headers()
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), text(value)))
-                .collect(),
-            born: now,
-            idle_since: now,
-            fragments: None,
-        })
-    }
+/// An open socket. Dropping it closes the connection at once, which is also how an answer is cancelled.
+///
+/// As a stream it gives upstream's messages. It ends with `None` if upstream closed it as done, else with an error.
+/// Waiting for a message may be given up and taken up again without loss.
+pub struct Socket {
+    /// The headers that came with the upgrade, with lower-case names.
+    pub headers: Vec<(String, String)>,
+    /// `None` once closed.
+    framed: Option<Framed<BoxedSocket, Codec>>,
+    /// The beginning of a message that comes in several frames.
+    message: Option<BytesMut>,
+    limit: Duration,
+    patience: Patience,
 }
 
 impl Socket {
-    /// Sends a turn and waits for its first event.
-    async fn ask(&mut self, call: &Call) -> Result<Bytes, Error> {
-        let frame = String::from_utf8_lossy(call.body.as_deref().unwrap_or_default()).into_owned();
-        self.frames.send(Message::Text(frame.into())).await.map_err(broke)?;
-        let first = self.event().await?;
-        if ending(&first) == Ending::Stale {
-            return Err(Error::Closed { reused: true });
-        }
-        Ok(first)
-    }
-
-    /// The next event.
-    async fn event(&mut self) -> Result<Bytes, Error> {
-        loop {
-            let frame = self.frames.next().await.ok_or(Error::Cut)?.map_err(broke)?;
-            match frame {
-                Frame::Text(text) => return Ok(text),
-                Frame::Continuation(item) => {
-                    if let Some(whole) = self.join(item)? {
-                        return Ok(whole);
-                    }
-                }
-                Frame::Ping(bytes) => self.frames.send(Message::Pong(bytes)).await.map_err(broke)?,
-                Frame::Pong(_) => {}
-                Frame::Close(_) => return Err(Error::Cut),
-                Frame::Binary(_) => {
-                    let what = "a binary frame on a socket of texts".into();
-                    return Err(Error::NotHttp { what });
-                }
-            }
-        }
-    }
-
-    fn join(&mut self, item: Item) -> Result<Option<Bytes>, Error> {
-        let (bytes, is_last) = match item {
-            Item::FirstText(bytes) | Item::FirstBinary(bytes) => {
-                self.fragments = Some(BytesMut::new());
-                (bytes, false)
-            }
-            Item::Continue(bytes) => (bytes, false),
-            Item::Last(bytes) => (bytes, true),
+    /// Sends one message. A connection that is already broken may take it in silence; reading tells.
+    pub async fn send(&mut self, text: String) -> Result<(), Error> {
+        let framed = self.framed.as_mut().ok_or(Error::SocketClosed {
+            code: None,
+            reason: String::new(),
+        })?;
+        let sent = match tokio::time::timeout(self.limit, framed.send(Message::Text(text.into()))).await {
+            Ok(sent) => sent.map_err(protocol_words),
+            Err(_) => Err(Error::Timeout {
+                phase: Phase::Silence,
+                after: self.limit,
+            }),
         };
-        let whole = self.fragments.get_or_insert_default();
-        if whole.len().saturating_add(bytes.len()) > MAX_MESSAGE {
-            return Err(Error::TooLarge { limit: MAX_MESSAGE });
+        self.patience.renew();
+        if sent.is_err() {
+            self.framed = None;
         }
-        whole.extend_from_slice(&bytes);
-        Ok(if is_last {
-            self.fragments.take().map(BytesMut::freeze)
-        } else {
-            None
-        })
+        sent
+    }
+
+    /// Waits for upstream's next message.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Takes leave, for a socket that is no longer needed.
+    pub async fn close(mut self) {
+        if let Some(mut framed) = self.framed.take() {
+            let goodbye = framed.send(Message::Close(Some(CloseCode::Normal.into())));
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.framed.is_some()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, WsProtocolError>>> {
+        let Some(framed) = &mut self.framed else {
+            return Poll::Ready(None);
+        };
+        let mut framed = Pin::new(framed);
+        if !framed.is_write_buf_empty() {
+            // A pong that did not go out at once. If it cannot go out at all, reading tells.
+            let _ = framed.as_mut().flush::<Message>(cx);
+        }
+        framed.next_item(cx)
+    }
+
+    /// Takes one frame, and gives what it completes: a message, the end, or nothing yet.
+    fn take(&mut self, frame: Frame, cx: &mut Context<'_>) -> Option<Option<Result<Bytes, Error>>> {
+        match frame {
+            Frame::Text(bytes) | Frame::Binary(bytes) => Some(Some(Ok(bytes))),
+            Frame::Continuation(Item::FirstText(bytes) | Item::FirstBinary(bytes)) => {
+                self.message = Some(BytesMut::from(&bytes[..]));
+                None
+            }
+            Frame::Continuation(Item::Continue(bytes)) => self.gather(&bytes),
+            Frame::Continuation(Item::Last(bytes)) => self.gather(&bytes).or_else(|| {
+                let whole = self.message.take().unwrap_or_default();
+                Some(Some(Ok(whole.freeze())))
+            }),
+            Frame::Ping(bytes) => {
+                self.say(Message::Pong(bytes), cx);
+                None
+            }
+            Frame::Pong(_) => None,
+            Frame::Close(reason) => {
+                self.say(Message::Close(reason.clone()), cx);
+                Some(match reason {
+                    Some(reason) if reason.code == CloseCode::Normal => None,
+                    reason => Some(Err(closed(reason))),
+                })
+            }
+        }
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> Option<Option<Result<Bytes, Error>>> {
+        let message = self.message.get_or_insert_with(BytesMut::new);
+        if message.len().saturating_add(bytes.len()) > MAX_MESSAGE {
+            return Some(Some(Err(Error::TooLarge { limit: MAX_MESSAGE })));
+        }
+        message.extend_from_slice(bytes);
+        None
+    }
+
+    /// Says something short without waiting. Whoever does not listen hears no more than fits.
+    fn say(&mut self, message: Message, cx: &mut Context<'_>) {
+        let Some(framed) = &mut self.framed else { return };
+        let mut framed = Pin::new(framed);
+        if !framed.is_write_buf_full() && framed.as_mut().write(message).is_ok() {
+            let _ = framed.flush::<Message>(cx);
+        }
     }
 }
 
-fn broke(error: WsProtocolError) -> Error {
+impl Stream for Socket {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        while this.is_open() {
+            let outcome = match this.poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.patience.renew();
+                    this.take(frame, cx)
+                }
+                Poll::Ready(Some(Err(error))) => Some(Some(Err(protocol_words(error)))),
+                Poll::Ready(None) => Some(Some(Err(Error::Cut))),
+                Poll::Pending => Some(Some(Err(ready!(this.patience.poll_end(cx))))),
+            };
+            let Some(outcome) = outcome else { continue };
+            if !matches!(outcome, Some(Ok(_))) {
+                this.framed = None;
+            }
+            return Poll::Ready(outcome);
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
+fn closed(reason: Option<CloseReason>) -> Error {
+    let said = reason.as_ref().and_then(|reason| reason.description.as_deref());
+    let said = said.unwrap_or_default().chars().filter(|c| !c.is_control());
+    Error::SocketClosed {
+        reason: said.take(200).collect(),
+        code: reason.map(|reason| reason.code.into()),
+    }
+}
+
+fn protocol_words(error: WsProtocolError) -> Error {
     match error {
         WsProtocolError::Overflow => Error::TooLarge { limit: MAX_MESSAGE },
-        WsProtocolError::Io(error) => match Error::unwrap_io(error) {
-            Ok(ours) => ours,
-            Err(error) => Error::Reset {
-                what: error.to_string(),
-            },
-        },
-        other => Error::NotHttp {
-            what: other.to_string(),
-        },
+        WsProtocolError::Io(error) => Error::unwrap_io(error).unwrap_or_else(broke),
+        error => broke(error),
     }
 }
 
-/// A turn under way: events as a body's pieces. After the last the socket goes back to its line.
-struct Turn {
-    /// `None` once the turn is over.
-    socket: Option<Socket>,
-    line: Line,
-    first: Option<Bytes>,
-}
-
-impl Turn {
-    async fn next(mut self) -> Option<(Result<Bytes, PayloadError>, Self)> {
-        let mut socket = self.socket.take()?;
-        let event = match self.first.take() {
-            Some(first) => Ok(first),
-            None => socket.event().await,
-        };
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => return Some((Err(PayloadError::Io(error.into())), self)),
-        };
-        match ending(&event) {
-            Ending::No => self.socket = Some(socket),
-            Ending::Proper => self.line.put_back(socket),
-            Ending::Refused(_) | Ending::Stale => {}
-        }
-        let mut bytes = BytesMut::new();
-        sse::Frame::data(event).write(&mut bytes);
-        Some((Ok(bytes.freeze()), self))
-    }
-}
-
-/// What an event means for its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    No,
-    /// The turn is over, the socket ready for another.
-    Proper,
-    /// An error, with the status that HTTP would have given it.
-    Refused(u16),
-    /// The socket has had its day; another serves.
-    Stale,
-}
-
-fn ending(event: &[u8]) -> Ending {
-    let Some(read) = Event::read(event) else {
-        return Ending::No;
-    };
-    match &*read.kind(None) {
-        "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => Ending::Proper,
-        "error" | "websocket_error" => of_error(&read),
-        _ => Ending::No,
-    }
-}
-
-fn of_error(error: &Event) -> Ending {
-    let nested = error.value("error");
-    let code = nested["code"]
-        .as_str()
-        .map_or_else(|| error.text("code").unwrap_or_default().into_owned(), str::to_owned);
-    if ["session_expired", "websocket_connection_limit_reached"].contains(&code.as_str()) {
-        return Ending::Stale;
-    }
-    let told = error.number("status").and_then(|status| u16::try_from(status).ok());
-    let told = told.filter(|status| (400..600).contains(status));
-    Ending::Refused(told.unwrap_or_else(|| status_of(&code)))
-}
-
-/// The first of these words in an error's code tells its status.
-const STATUS_BY_WORD: [(&str, u16); 10] = [
-    ("rate_limit", 429),
-    ("too_many_requests", 429),
-    ("quota", 402),
-    ("billing", 402),
-    ("unauthorized", 401),
-    ("token_expired", 401),
-    ("overloaded", 503),
-    ("unavailable", 503),
-    ("server_error", 500),
-    ("internal", 500),
-];
-
-fn status_of(code: &str) -> u16 {
-    let found = STATUS_BY_WORD.iter().find(|(word, _)| code.contains(word));
-    found.map_or(400, |(_, status)| *status)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn ending_of(event: Value) -> Ending {
-        ending(event.to_string().as_bytes())
-    }
-
-    #[test]
-    fn the_last_event_is_known() {
-        assert_eq!(ending_of(json!({"type": "response.created"})), Ending::No);
-        assert_eq!(
-            ending_of(json!({"type": "response.output_text.delta", "delta": "response.completed"})),
-            Ending::No
-        );
-        assert_eq!(ending_of(json!({"type": "response.completed"})), Ending::Proper);
-        assert_eq!(ending(b"nonsense"), Ending::No);
-    }
-
-    #[test]
-    fn an_error_has_the_status_it_would_have_had() {
-        let status = |error: Value| match ending_of(error) {
-            Ending::Refused(status) => status,
-            other => panic!("{other:?}"),
-        };
-        let nested = |code: &str| json!({"type": "error", "error": {"code": code, "message": "x"}});
-        assert_eq!(status(nested("user_model_rate_limited:individual")), 429);
-        assert_eq!(status(nested("quota_exceeded")), 402);
-        assert_eq!(status(nested("previous_response_not_found")), 400);
-        assert_eq!(
-            status(json!({"type": "error", "code": "server_error", "message": "x"})),
-            500
-        );
-        assert_eq!(ending_of(nested("session_expired")), Ending::Stale);
-        assert_eq!(status(json!({"type": "error", "code": "x", "status": 413})), 413);
-        assert_eq!(status(json!({"type": "error", "code": "x", "status": 99_999})), 400);
-    }
-
-    #[test]
-    fn a_socket_serves_what_its_opening_allows() {
-        let purpose = |base_url: &str, vision| Purpose {
-            base_url: base_url.into(),
-            vision,
-            extra: Vec::new(),
-        };
-        assert!(purpose("a", true).serves(&purpose("a", false)));
-        assert!(!purpose("a", false).serves(&purpose("a", true)));
-        assert!(!purpose("a", false).serves(&purpose("b", false)));
+fn broke(error: impl fmt::Display) -> Error {
+    Error::Reset {
+        what: error.to_string(),
     }
 }

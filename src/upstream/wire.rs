@@ -306,7 +306,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let line = &mut *self.0.borrow_mut();
-        if line.answers.is_idle() {
+        if line.answers.is_idle() && !line.deaf {
             line.answers.expect();
             line.requests = line.requests.wrapping_add(1);
             line.dismiss();
@@ -328,15 +328,17 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = &mut *self.0.borrow_mut();
-        match &mut line.open {
-            Some((stream, _)) if !line.deaf => {
-                if ready!(stream.flush(cx)).is_err() {
-                    line.stop_listening(&[]);
-                }
-                Poll::Ready(Ok(()))
+        let Some((stream, _)) = line.open.as_mut().filter(|_| !line.deaf) else {
+            return Poll::Ready(Ok(()));
+        };
+        match stream.flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending if !line.answered_early(cx) => return Poll::Pending,
+            _ => {
+                line.stop_listening(&[]);
             }
-            _ => Poll::Ready(Ok(())),
         }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -303,4 +303,18 @@ mod tests {
     fn an_answer_without_an_ending_is_none() {
         assert_eq!(Box::new(Fold::default()).finish(), Err(Failure::truncated()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_and_no_chunk_panics(any in crate::translate::rules::any_json(), more in crate::translate::rules::any_json()) {
+            let answer = json!({"choices": [{"message": any, "logprobs": more, "finish_reason": "stop"}, more], "usage": any});
+            for answer in [&answer, &any] {
+                let mut fold = Box::new(Fold::default());
+                for frame in unfold(answer) {
+                    let _ = fold.feed(&frame);
+                }
+                let _ = fold.finish();
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::sse::Frame;
 use crate::translate::upstream_failure;
 
@@ -41,6 +41,17 @@ impl super::Gather for Fold {
     fn finish(self: Box<Self>) -> Result<Value, Failure> {
         self.answer.ok_or_else(Failure::truncated)
     }
+}
+
+/// Refuses an answer that is neither a response nor an error.
+pub fn check(answer: &Value) -> Result<(), Failure> {
+    if answer["output"].is_array() || answer["status"].is_string() || !answer["error"].is_null() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::UpstreamGarbage,
+        "upstream answered with something that is no response",
+    ))
 }
 
 /// The stream of upstream that would have brought this whole answer.
@@ -233,5 +244,36 @@ fn fields(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(answer: &Value) -> Vec<String> {
+        let name = |frame: &Frame| String::from_utf8_lossy(frame.name.as_deref().unwrap_or_default()).into_owned();
+        unfold(answer).iter().map(name).collect()
+    }
+
+    #[test]
+    fn an_error_is_an_error_event_and_a_failure_a_failed_response() {
+        assert_eq!(kinds(&json!({"error": {"message": "X"}})), ["error"]);
+        let failed = json!({"object": "response", "status": "failed", "error": {"message": "X"}});
+        assert_eq!(kinds(&failed).last().map(String::as_str), Some("response.failed"));
+        let unfinished = json!({"object": "response", "status": "in_progress", "output": []});
+        assert_eq!(kinds(&unfinished), ["response.created", "response.in_progress"]);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for garbage in [json!({}), json!([]), json!("hi"), json!({"choices": []})] {
+            assert_eq!(
+                check(&garbage).map_err(|failure| failure.kind),
+                Err(Kind::UpstreamGarbage)
+            );
+        }
+        assert_eq!(check(&json!({"output": []})), Ok(()));
+        assert_eq!(check(&json!({"error": {"message": "X"}})), Ok(()));
     }
 }

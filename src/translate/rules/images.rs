@@ -212,28 +212,21 @@ fn check(client: Protocol, part: &mut Value, path: &Path) -> Result<(), Failure>
     match part["type"].as_str() {
         Some("image") if client == Protocol::Messages => check_source(client, part, path),
         Some("document") => check_document(client, part, path),
-        Some("image_url") => match &part["image_url"] {
-            Value::String(url) => {
-                let url = clean_url(client, url, path)?;
-                part["image_url"] = json!({"url": url});
-                Ok(())
+        Some("image_url") => {
+            let holder = &part["image_url"];
+            let url = holder.as_str().or_else(|| holder["url"].as_str()).unwrap_or_default();
+            let url = clean_url(client, url, path)?;
+            match part["image_url"].as_object_mut() {
+                Some(holder) => drop(holder.insert("url".into(), json!(url))),
+                None => part["image_url"] = json!({"url": url}),
             }
-            wrapped => {
-                let url = clean_url(client, wrapped["url"].as_str().unwrap_or_default(), path)?;
-                match part["image_url"].as_object_mut() {
-                    Some(wrapped) => wrapped.insert("url".into(), json!(url)),
-                    None => return Err(refuse(client, path, "image without a data URL")),
-                };
-                Ok(())
-            }
-        },
+            Ok(())
+        }
         Some("input_image") => {
             refuse_file_id(client, part, path)?;
-            let url = match &part["image_url"] {
-                Value::Object(wrapped) => wrapped.get("url").and_then(Value::as_str),
-                url => url.as_str(),
-            };
-            part["image_url"] = json!(clean_url(client, url.unwrap_or_default(), path)?);
+            let holder = &part["image_url"];
+            let url = holder.as_str().or_else(|| holder["url"].as_str()).unwrap_or_default();
+            part["image_url"] = json!(clean_url(client, url, path)?);
             Ok(())
         }
         Some("input_file") => {
@@ -595,3 +588,6 @@ pub fn texts(parts: &[Part]) -> String {
         .collect();
     texts.join("\n\n")
 }
+
+#[cfg(test)]
+mod tests;

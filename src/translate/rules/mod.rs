@@ -3,17 +3,29 @@
 //! A pair reads the client's body with `read` or `of_…` functions and writes the upstream's with `write` or `to_…`
 //! functions; what lies between is a small type without a protocol. Nothing here fails on odd input: what cannot be
 //! read is absent. Only what a person must know is a [`Failure`](crate::protocol::failure::Failure).
+//!
+//! A request is best made in this order, since later steps look at what earlier ones wrote:
+//!
+//! 1. [`images::admit`] on the client's body, and [`attribution::strip`] on a Messages one;
+//! 2. [`tools::Toolbox::read`], then its `write`;
+//! 3. [`sampling::write`], [`reasoning::Wish::write`], [`structured::Form::write`];
+//! 4. the history, by [`images::parts`], [`tools::Toolbox::call`] and [`thoughts`]; toward Messages then
+//!    [`history::mend`](super::history::mend), and `thoughts::restore_…` where clients lose reasoning;
+//! 5. toward Messages [`reasoning::settle_messages`], [`cache_marks::inject`] and [`betas::of`]; toward Chat
+//!    [`cache_marks::mark_chat`].
 
 use serde_json::Value;
 
 use super::Object;
 
 pub mod attribution;
+pub mod betas;
 pub mod cache_marks;
 pub mod images;
 pub mod reasoning;
 pub mod sampling;
 pub mod schema;
+pub mod searches;
 pub mod session;
 pub mod structured;
 pub mod thoughts;

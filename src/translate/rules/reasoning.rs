@@ -11,6 +11,8 @@ use crate::translate::{Context, Hints, Object, Tuning};
 
 /// Copilot's least thinking budget where a model names none.
 const LEAST_BUDGET: u64 = 1024;
+/// An answer that may be no longer than this is given no budget for thinking.
+const LEAST_LIMIT: u64 = 2048;
 
 /// What a client asks of the model's thinking.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,9 +24,11 @@ pub struct Wish {
     pub on: bool,
     /// The client can show thinking.
     pub shows: bool,
-    /// The client spoke of thinking in Messages' words; these are not shortened for a model of that protocol.
+    /// What a Messages client said of thinking, in its own words.
     spoken: Option<Value>,
-    /// Responses: how reasoning is to be summarised.
+    /// The effort was named, and not only guessed from a budget.
+    named: bool,
+    /// How reasoning is to be summarised, whether or not it is shown.
     summary: Option<String>,
 }
 
@@ -35,7 +39,12 @@ impl Wish {
             Protocol::Chat => Self::of_chat(body, tuning),
             Protocol::Responses => Self::of_responses(body),
         };
+        wish.named |= wish.effort.is_none() && hints.effort.is_some();
         wish.effort = wish.effort.or(hints.effort);
+        // Elsewhere an effort is the only way to ask for thinking; in Messages it is a wish of its own.
+        if client != Protocol::Messages {
+            wish.on = wish.effort.is_some_and(|effort| effort != Effort::None);
+        }
         wish
     }
 
@@ -60,7 +69,8 @@ impl Wish {
             on,
             shows: on,
             spoken: kind.map(|_| thinking.clone()),
-            summary: None,
+            named: asked.is_some(),
+            summary: asked.map(|_| "auto".to_owned()),
         }
     }
 
@@ -71,8 +81,8 @@ impl Wish {
         Self {
             effort: effort.or(budget.map(Effort::of_budget)),
             budget,
-            on: effort.is_some_and(|effort| effort != Effort::None) || budget.is_some(),
             shows: tuning.show_reasoning,
+            named: effort.is_some(),
             ..Self::default()
         }
     }
@@ -86,8 +96,8 @@ impl Wish {
             .filter(|summary| *summary != "none");
         Self {
             effort,
-            on: effort.is_some_and(|effort| effort != Effort::None),
             shows: summary.is_some(),
+            named: effort.is_some(),
             summary: summary.map(str::to_owned),
             ..Self::default()
         }
@@ -124,8 +134,9 @@ impl Wish {
         if let Some(effort) = self.effort {
             reasoning.insert("effort".into(), json!(effort.clamp(&model.supports.efforts).name()));
         }
-        if self.shows && self.effort != Some(Effort::None) {
-            reasoning.insert("summary".into(), json!(self.summary.as_deref().unwrap_or("auto")));
+        let summary = self.summary.as_deref().or(self.shows.then_some("auto"));
+        if let Some(summary) = summary.filter(|_| self.effort != Some(Effort::None)) {
+            reasoning.insert("summary".into(), json!(summary));
         }
         if !reasoning.is_empty() {
             out.insert("reasoning".into(), Value::Object(reasoning));
@@ -135,65 +146,70 @@ impl Wish {
     /// Writes `thinking` and `output_config.effort`; whatever else `output_config` holds stays. Serves the client of
     /// the same protocol too.
     fn write_messages(&self, out: &mut Object, model: &Model) {
-        set_effort(out, None);
-        let thinking = if self.effort == Some(Effort::None) {
+        let thinking = if !model.raw["capabilities"]["supports"].is_object() {
+            // Nothing is known of the model: the client's own words are the best guess.
+            self.spoken.clone()
+        } else if self.effort == Some(Effort::None) {
             reasons(model).then(|| json!({"type": "disabled"}))
-        } else if model.supports.adaptive_thinking {
-            self.adaptive(out, model)
-        } else if model.supports.max_thinking_budget.is_some() {
-            self.enabled(out, model)
-        } else {
+        } else if !self.on {
             None
+        } else if self.wants_budget(model) {
+            Some(self.enabled(out, model))
+        } else {
+            model
+                .supports
+                .adaptive_thinking
+                .then(|| self.with_display(json!({"type": "adaptive"})))
         };
+        let has_budget = thinking.as_ref().is_some_and(|thinking| thinking["type"] == "enabled");
+        let effort = self
+            .effort
+            .filter(|effort| *effort != Effort::None && (self.named || !has_budget));
+        let efforts = &model.supports.efforts;
+        set_effort(
+            out,
+            effort
+                .filter(|_| !efforts.is_empty())
+                .map(|effort| effort.clamp(efforts)),
+        );
         match thinking {
             Some(thinking) => drop(out.insert("thinking".into(), thinking)),
             None => drop(out.shift_remove("thinking")),
         }
     }
 
-    /// For models that choose their own depth. The exact budget stays where the client gave one and the model takes it.
-    fn adaptive(&self, out: &mut Object, model: &Model) -> Option<Value> {
-        let spoken = self.spoken.as_ref();
-        let keeps_budget = spoken.is_some_and(|thinking| thinking["type"] == "enabled") && !only_adaptive(&model.id);
-        if keeps_budget {
-            return self.enabled(out, model);
+    /// Whether the model is given a budget: it knows nothing else, or the client named one and the model takes it.
+    fn wants_budget(&self, model: &Model) -> bool {
+        if model.supports.adaptive_thinking {
+            let enabled = self
+                .spoken
+                .as_ref()
+                .is_some_and(|thinking| thinking["type"] == "enabled");
+            return enabled && !only_adaptive(&model.id);
         }
-        if let Some(effort) = self.effort.filter(|_| !model.supports.efforts.is_empty()) {
-            set_effort(out, Some(effort.clamp(&model.supports.efforts)));
-        }
-        if self.effort.is_none() && !self.on {
-            return None;
-        }
-        // An effort without thinking is a wish for the answer's thoroughness alone.
-        if self.spoken.is_none() && !self.on {
-            return None;
-        }
-        let mut thinking = json!({"type": "adaptive"});
-        if let Some(display) = spoken.and_then(|thinking| thinking.get("display")) {
-            thinking["display"] = display.clone();
-        }
-        Some(thinking)
+        model.supports.max_thinking_budget.is_some()
     }
 
-    /// For models that are given a budget.
-    fn enabled(&self, out: &mut Object, model: &Model) -> Option<Value> {
-        if !self.on && self.budget.is_none() && self.effort.is_none() {
-            return None;
-        }
+    /// Thinking with a budget, if the output limit leaves room for one.
+    fn enabled(&self, out: &Object, model: &Model) -> Value {
         let most = model.supports.max_thinking_budget.unwrap_or(u64::MAX);
         let asked = self
             .budget
             .or_else(|| self.effort.and_then(Effort::budget))
             .unwrap_or(LEAST_BUDGET);
         let limit = sampling::limit(Protocol::Messages, out);
-        let Some(budget) = within(asked, model, most, limit) else {
-            return Some(json!({"type": "disabled"}));
-        };
-        let mut thinking = json!({"type": "enabled", "budget_tokens": budget});
-        if let Some(display) = self.spoken.as_ref().and_then(|thinking| thinking.get("display")) {
+        let budget = within(asked, model, most, limit).filter(|_| limit.is_none_or(|limit| limit >= LEAST_LIMIT));
+        match budget {
+            Some(budget) => self.with_display(json!({"type": "enabled", "budget_tokens": budget})),
+            None => json!({"type": "disabled"}),
+        }
+    }
+
+    fn with_display(&self, mut thinking: Value) -> Value {
+        if let Some(display) = self.spoken.as_ref().and_then(|spoken| spoken.get("display")) {
             thinking["display"] = display.clone();
         }
-        Some(thinking)
+        thinking
     }
 
     /// The thinking budget that stands for the wish. Thinking without an effort is medium.
@@ -392,6 +408,41 @@ mod tests {
         );
         let out = written(Responses, Messages, old_claude(), effort("none"), json!({}));
         assert_eq!(out, json!({"thinking": {"type": "disabled"}}));
+    }
+
+    #[test]
+    fn what_claude_is_not_asked_it_is_not_told() {
+        let efforts = ["low", "high"];
+        for client in Protocol::ALL {
+            assert_eq!(
+                written(client, Messages, new_claude(&efforts), json!({}), json!({})),
+                json!({})
+            );
+            assert_eq!(written(client, Messages, old_claude(), json!({}), json!({})), json!({}));
+        }
+        // An effort alone asks Claude for thoroughness, not for thinking.
+        let asked = json!({"output_config": {"effort": "high"}});
+        assert_eq!(
+            written(Messages, Messages, new_claude(&efforts), asked.clone(), asked.clone()),
+            asked
+        );
+        assert_eq!(
+            written(Messages, Messages, old_claude(), asked.clone(), asked),
+            json!({})
+        );
+    }
+
+    #[test]
+    fn a_named_budget_stays_beside_an_effort_where_both_are_taken() {
+        let supports =
+            json!({"adaptive_thinking": true, "max_thinking_budget": 32000, "reasoning_effort": ["low", "high"]});
+        let claude = model(json!({"id": "claude-opus-4.6", "capabilities": {"supports": supports}}));
+        let thinking = json!({"type": "enabled", "budget_tokens": 5000, "display": "omitted"});
+        let asked = json!({"thinking": thinking, "output_config": {"effort": "max"}});
+        let out = written(Messages, Messages, claude.clone(), asked.clone(), asked);
+        assert_eq!(out, json!({"thinking": thinking, "output_config": {"effort": "high"}}));
+        let asked = json!({"thinking": thinking});
+        assert_eq!(written(Messages, Messages, claude, asked.clone(), asked.clone()), asked);
     }
 
     #[test]

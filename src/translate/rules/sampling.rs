@@ -74,12 +74,7 @@ pub fn limit_name(way: Protocol, model: &Model, memory: &Memory) -> &'static str
     }
 }
 
-/// The limit that an upstream body holds.
-pub fn written_limit(way: Protocol, out: &Object) -> Option<u64> {
-    limit(way, out)
-}
-
-/// Temperature, `top_p`, `top_k` and penalties.
+/// Temperature, `top_p` and `top_k`. Penalties, seeds and the like are Chat's alone.
 fn write_drawing(client: Protocol, way: Protocol, body: &Object, out: &mut Object, model: &Model) {
     if way != Protocol::Messages && model.is_reasoning_gpt() {
         return;

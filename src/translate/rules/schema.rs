@@ -55,7 +55,7 @@ fn merge_variants(schema: &mut Object, variants: &[Value]) {
 }
 
 fn clean(schema: &mut Object) {
-    const FORMATS: [&str; 2] = ["enum", "date-time"];
+    const FORMATS: [&str; 6] = ["enum", "date-time", "int32", "int64", "float", "double"];
     for key in [
         "$schema",
         "exclusiveMinimum",

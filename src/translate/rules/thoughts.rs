@@ -42,13 +42,14 @@ pub fn of_block(block: &Value) -> Vec<Thought> {
     read(slot.as_str().unwrap_or_default(), text, native)
 }
 
-/// Reads the reasoning of a Chat message. `model` is the one that upstream's own strings are for.
+/// Reads the reasoning of a Chat message. A string that is no carrier came from Chat itself: for a model behind Chat it
+/// is taken to be that model's own, for any other there is no way to read it.
 pub fn of_chat(message: &Value, model: &Model) -> Vec<Thought> {
     let text = [&message["reasoning_text"], &message["reasoning_content"]]
         .into_iter()
         .find_map(Value::as_str);
     let native = |opaque: &str| Carrier::Opaque {
-        model: chat_maker(model),
+        model: model.id.clone(),
         opaque: opaque.into(),
     };
     read(
@@ -56,11 +57,6 @@ pub fn of_chat(message: &Value, model: &Model) -> Vec<Thought> {
         text.unwrap_or_default(),
         native,
     )
-}
-
-/// Only the model behind Chat itself made a string that is no carrier.
-fn chat_maker(model: &Model) -> String {
-    model.id.clone()
 }
 
 /// Reads a Responses `reasoning` item.
@@ -223,18 +219,23 @@ pub fn restore_chat(messages: &mut [Value], memory: &Memory, model: &Model) {
     }
 }
 
-/// The same for a Responses history: before the first call of each stretch of calls that no reasoning precedes.
+/// The same for a Responses history: before the first call of each stretch of an answer that has no reasoning.
 pub fn restore_responses(items: &mut Vec<Value>, memory: &Memory, model: &Model) {
     if memory.kept.is_empty() {
         return;
     }
     let mut restored: Vec<Value> = Vec::with_capacity(items.len());
+    let mut reasoned = false;
     for item in items.drain(..) {
-        let is_call = item["type"].as_str().is_some_and(|kind| kind.ends_with("_call"));
-        let reasoned = restored.last().is_some_and(|before| before["type"] == "reasoning");
-        if is_call && !reasoned {
+        let kind = item["type"].as_str().unwrap_or("message");
+        if kind == "reasoning" {
+            reasoned = true;
+        } else if kind.ends_with("_output") || kind == "message" && item["role"] != "assistant" {
+            reasoned = false;
+        } else if kind.ends_with("_call") && !reasoned {
             let id = item["call_id"].as_str().unwrap_or_default();
             restored.extend(kept(memory, id, model).iter().filter_map(|thought| thought.item(model)));
+            reasoned = true;
         }
         restored.push(item);
     }

@@ -1,8 +1,10 @@
 use super::*;
+use crate::translate::bridge::Bridge;
 use crate::translate::carrier::Carrier;
 use crate::translate::fold::Gather;
+use crate::translate::from_messages::FromMessages;
 use crate::translate::turn::ToolKind;
-use crate::translate::{ClientTool, ToolShape, fold};
+use crate::translate::{ClientTool, ToolShape, Translator, fold};
 
 fn reply() -> Reply {
     Reply {
@@ -336,6 +338,53 @@ fn k073_state_without_text_is_redacted_thinking() {
         Finish::Stop,
     );
     assert_eq!(stateless.content()[0]["signature"], Carrier::Nothing.encode());
+}
+
+#[test]
+fn thinking_may_be_state_alone() {
+    let reply = Reply {
+        omit_thinking: true,
+        ..reply()
+    };
+    let written = turn_for(reply, &[reason("hm"), seal(), text("a")], Finish::Stop);
+    assert_eq!(
+        written.content()[0],
+        json!({"type": "thinking", "thinking": "", "signature": carrier()})
+    );
+}
+
+#[test]
+fn k168_a_whole_answer_is_written_as_its_stream() {
+    let answer = json!({
+        "id": "msg_1", "type": "message",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "Eq=="},
+            {"type": "text", "text": "hi"},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {"z": 1, "a": 2}},
+        ],
+        "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 2},
+    });
+    let bridge = || {
+        Bridge::new(
+            Protocol::Messages,
+            FromMessages::new(&reply()),
+            ToMessages::new(reply(), Ids::new("req_1", 0)),
+        )
+    };
+    let (mut whole, mut streamed) = (Vec::new(), Vec::new());
+    bridge().whole(answer.clone(), &mut whole).unwrap();
+    let mut stream = bridge();
+    for frame in fold::messages::unfold(&answer) {
+        stream.feed(frame, &mut streamed).unwrap();
+    }
+    stream.end(&mut streamed).unwrap();
+    assert_eq!(whole, streamed);
+    assert_eq!(stream.heard().kept.len(), 1);
+    let mut gathered = Box::<fold::messages::Fold>::default();
+    whole.iter().for_each(|frame| gathered.feed(frame).unwrap());
+    let gathered = gathered.finish().unwrap();
+    assert_eq!(gathered["content"][2].to_string(), answer["content"][2].to_string());
+    assert_eq!(gathered["usage"]["output_tokens"], 2);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::translate::ids::Ids;
+use crate::translate::rules::tools::decode;
 use crate::translate::turn::ToolKind;
-use crate::translate::{ClientTool, Object, ToolShape};
+use crate::translate::{ClientTool, ToolShape};
 
 /// A call under way.
 pub struct Call {
@@ -19,7 +20,7 @@ pub struct Call {
 
 impl Call {
     pub fn new(call_id: String, name: String, kind: ToolKind, tool: Option<ClientTool>, ids: &mut Ids) -> Self {
-        let tool = tool.unwrap_or_else(|| ClientTool {
+        let tool = tool.unwrap_or(ClientTool {
             name,
             namespace: None,
             shape: match kind {
@@ -59,128 +60,52 @@ impl Call {
         self.kind == ToolKind::Custom
             || self.arguments.is_empty()
             || serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
-            || self.tool.shape == ToolShape::Custom && !self.arguments.trim_start().starts_with('{')
+            || self.tool.shape != ToolShape::Function && !self.arguments.trim_start().starts_with('{')
     }
 
-    /// The item as it begins.
-    pub fn opened(&self) -> Value {
-        match self.tool.shape {
-            ToolShape::Function => self.item(vec![("arguments", json!(""))], "in_progress"),
-            ToolShape::Custom => self.item(vec![("input", json!(""))], "in_progress"),
-            _ => self.item(self.action().unwrap_or_else(|| self.no_action()), "in_progress"),
+    /// The item as it begins; of one that is shown whole or not at all, as it will end.
+    pub fn opened(&self, complete: bool) -> Value {
+        if self.is_shown_early() {
+            return self.item("", "in_progress");
         }
+        let mut item = self.closed(complete);
+        item["status"] = json!("in_progress");
+        item
     }
 
-    /// The item as it ends.
+    /// The item as it ends. Of a call that was cut nothing is made that could be run.
     pub fn closed(&self, complete: bool) -> Value {
         let status = if complete { "completed" } else { "incomplete" };
         match self.tool.shape {
-            ToolShape::Function if self.arguments.is_empty() && complete => {
-                self.item(vec![("arguments", json!("{}"))], status)
+            ToolShape::Function if complete && self.arguments.is_empty() => self.item("{}", status),
+            ToolShape::Custom if !complete || self.kind == ToolKind::Custom => {
+                let mut item = self.item("", status);
+                item["input"] = json!(self.arguments);
+                item
             }
-            ToolShape::Function => self.item(vec![("arguments", json!(self.arguments))], status),
-            ToolShape::Custom if complete && self.kind == ToolKind::Function => {
-                self.item(vec![("input", json!(freeform(&self.arguments)))], status)
+            ToolShape::LocalShell if !complete => {
+                self.nothing_to_do("action", json!({"type": "exec", "command": [], "env": {}}))
             }
-            ToolShape::Custom => self.item(vec![("input", json!(self.arguments))], status),
-            _ => match self.action().filter(|_| complete) {
-                Some(action) => self.item(action, status),
-                None => self.item(self.no_action(), "incomplete"),
-            },
+            ToolShape::Shell if !complete => self.nothing_to_do("action", json!({"commands": []})),
+            ToolShape::ApplyPatch if !complete => self.nothing_to_do("operation", json!({})),
+            _ => self.item(&self.arguments, status),
         }
     }
 
-    fn item(&self, input: Vec<(&str, Value)>, status: &str) -> Value {
-        let kind = match self.tool.shape {
-            ToolShape::Function => "function_call",
-            ToolShape::Custom => "custom_tool_call",
-            ToolShape::LocalShell => "local_shell_call",
-            ToolShape::Shell => "shell_call",
-            ToolShape::ApplyPatch => "apply_patch_call",
-        };
-        let mut item = Object::new();
-        item.insert("type".into(), json!(kind));
-        item.insert("id".into(), json!(self.item_id));
-        item.insert("call_id".into(), json!(self.call_id));
-        if self.is_shown_early() {
-            if let Some(namespace) = &self.tool.namespace {
-                item.insert("namespace".into(), json!(namespace));
-            }
-            item.insert("name".into(), json!(self.tool.name));
-        }
-        item.extend(input.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        item.insert("status".into(), json!(status));
-        Value::Object(item)
+    fn nothing_to_do(&self, name: &str, nothing: Value) -> Value {
+        let mut item = self.item("", "incomplete");
+        item[name] = nothing;
+        item
     }
 
-    /// What a typed tool is asked to do; `None` where the arguments do not say.
-    fn action(&self) -> Option<Vec<(&'static str, Value)>> {
-        let arguments: Value = serde_json::from_str(&self.arguments).ok()?;
-        Some(match self.tool.shape {
-            ToolShape::LocalShell => vec![("action", local_exec(&arguments)?)],
-            ToolShape::Shell => vec![("action", shell_action(&arguments)?)],
-            ToolShape::ApplyPatch => vec![("operation", operation(&arguments)?)],
-            ToolShape::Function | ToolShape::Custom => return None,
-        })
+    fn item(&self, arguments: &str, status: &str) -> Value {
+        decode::item(
+            Some(&self.tool),
+            &self.tool.name,
+            &self.item_id,
+            &self.call_id,
+            arguments,
+            status,
+        )
     }
-
-    /// What a typed tool is asked to do where nothing can be done.
-    fn no_action(&self) -> Vec<(&'static str, Value)> {
-        match self.tool.shape {
-            ToolShape::LocalShell => vec![("action", json!({"type": "exec", "command": [], "env": {}}))],
-            ToolShape::Shell => vec![("action", json!({"commands": []}))],
-            _ => vec![("operation", json!({}))],
-        }
-    }
-}
-
-/// The freeform input inside a function's arguments; text that is no such arguments is itself the input.
-fn freeform(arguments: &str) -> String {
-    let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else {
-        return arguments.to_owned();
-    };
-    if let Some(input) = fields.get("input").and_then(Value::as_str) {
-        return input.to_owned();
-    }
-    let mut texts = fields.values().filter_map(Value::as_str);
-    match (texts.next(), texts.next()) {
-        (Some(only), None) => only.to_owned(),
-        _ => arguments.to_owned(),
-    }
-}
-
-fn local_exec(arguments: &Value) -> Option<Value> {
-    let command = match &arguments["command"] {
-        Value::String(line) => json!(["bash", "-lc", line]),
-        Value::Array(words) if words.iter().all(Value::is_string) => json!(words),
-        _ => return None,
-    };
-    Some(json!({
-        "type": "exec",
-        "command": command,
-        "timeout_ms": arguments["timeout_ms"],
-        "working_directory": arguments["workdir"],
-        "env": {},
-    }))
-}
-
-fn shell_action(arguments: &Value) -> Option<Value> {
-    let commands = match &arguments["commands"] {
-        Value::String(line) => json!([line]),
-        Value::Array(lines) if lines.iter().all(Value::is_string) => json!(lines),
-        _ => return None,
-    };
-    Some(json!({
-        "commands": commands,
-        "timeout_ms": arguments["timeout_ms"],
-        "max_output_length": arguments["max_output_length"],
-    }))
-}
-
-fn operation(arguments: &Value) -> Option<Value> {
-    let operation = match &arguments["operation"] {
-        Value::Null => arguments,
-        operation => operation,
-    };
-    (operation["type"].is_string() && operation["path"].is_string()).then(|| operation.clone())
 }

@@ -368,6 +368,16 @@ fn failures_are_said_before_and_after_the_start() {
 }
 
 #[test]
+fn k113_a_stream_may_be_nothing_but_a_failure() {
+    use crate::protocol::failure::Kind;
+    let failure = Failure::new(Kind::ContextOverflow, "too long");
+    let events = events_of(&failed_stream(reply(), Ids::new("seed", 9), &failure));
+    let kinds: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["response.created", "response.in_progress", "response.failed"]);
+    assert_eq!(events[2]["response"]["error"]["code"], "context_length_exceeded");
+}
+
+#[test]
 fn k168_the_whole_answer_is_the_terminal_events() {
     let (frames, _) = write([
         start(),

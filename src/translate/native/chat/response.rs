@@ -243,7 +243,7 @@ impl Translator for Relay {
     }
 
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
-        for frame in fold::unfold(Protocol::Chat, &answer) {
+        for frame in from_chat::read_whole(&answer)? {
             self.feed(frame, out)?;
         }
         self.end(out)
@@ -323,7 +323,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::translate::ClientTool;
+    use crate::protocol::Protocol;
+    use crate::translate::bridge::Bridge;
+    use crate::translate::from_chat::FromChat;
+    use crate::translate::to_chat::ToChat;
+    use crate::translate::{ClientTool, fold, rules};
 
     fn reply() -> Reply {
         Reply {
@@ -587,5 +591,99 @@ mod tests {
         let blanks = json!({"choices": [{"delta": {"tool_calls": [
             {"index": 0, "id": "t", "function": {"name": "f", "arguments": "\n".repeat(30)}}]}}]});
         assert!(relayed(reply(), &[&blanks.to_string()]).is_err());
+    }
+
+    fn gathered(mut translator: impl Translator, frames: &[String], answer: Option<&Value>) -> Value {
+        let mut out = Vec::new();
+        for frame in frames {
+            translator.feed(Frame::data(frame.clone()), &mut out).unwrap();
+        }
+        match answer {
+            Some(answer) => translator.whole(answer.clone(), &mut out).unwrap(),
+            None => translator.end(&mut out).unwrap(),
+        }
+        let mut gather = fold::gather(Protocol::Chat);
+        out.iter().for_each(|frame| gather.feed(frame).unwrap());
+        gather.finish().unwrap()
+    }
+
+    /// The same answer, cut into chunks anywhere or whole, over the relay or through the turn's events.
+    #[test]
+    fn k168_whole_and_streamed_answers_are_equal() {
+        let answer = json!({"id": "c", "created": 7, "choices": [{"index": 0, "message": {
+            "reasoning_text": "thinking hard", "reasoning_opaque": "S", "content": "some words", "tool_calls": [
+                {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{\"a\": [1, 2]}"}},
+                {"id": "u", "type": "function", "function": {"name": "g", "arguments": "{\"b\":\"ä\"}"}}]},
+            "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}});
+        let message = &answer["choices"][0]["message"];
+        for size in 1..5 {
+            let mut deltas = Vec::new();
+            for name in ["reasoning_text", "content"] {
+                deltas.extend(pieces(&message[name], size).map(|piece| json!({name: piece})));
+            }
+            deltas.insert(1, json!({"reasoning_opaque": "S"}));
+            for (index, call) in rules::list(&message["tool_calls"]).iter().enumerate() {
+                let name = &call["function"]["name"];
+                deltas.push(json!({"tool_calls": [{"index": index, "id": call["id"], "function": {"name": name}}]}));
+                let pieces = pieces(&call["function"]["arguments"], size);
+                deltas.extend(
+                    pieces.map(|piece| json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})),
+                );
+            }
+            let chunk = |delta: &Value| json!({"id": "c", "created": 7, "choices": [{"index": 0, "delta": delta}]});
+            let mut frames: Vec<String> = deltas.iter().map(|delta| chunk(delta).to_string()).collect();
+            frames.push(
+                json!({"id": "c", "choices": [{"delta": {}, "finish_reason": "tool_calls"}], "usage": answer["usage"]})
+                    .to_string(),
+            );
+            frames.push("[DONE]".into());
+            let reply = Reply {
+                include_usage: true,
+                show_reasoning: true,
+                ..reply()
+            };
+            let ids = || Ids::new("r", 1);
+            let relay = || Relay::new(reply.clone(), ids());
+            assert_eq!(
+                gathered(relay(), &frames, None),
+                gathered(relay(), &[], Some(&answer)),
+                "{size}"
+            );
+            let bridge = || Bridge::new(Protocol::Chat, FromChat::new(&reply), ToChat::new(reply.clone(), ids()));
+            let streamed = gathered(bridge(), &frames, None);
+            assert_eq!(streamed, gathered(bridge(), &[], Some(&answer)), "{size}");
+            assert_eq!(streamed["choices"][0]["message"]["tool_calls"], message["tool_calls"]);
+            assert_eq!(streamed["usage"]["total_tokens"], 7);
+        }
+    }
+
+    fn pieces(text: &Value, size: usize) -> impl Iterator<Item = String> {
+        let letters: Vec<char> = text.as_str().unwrap().chars().collect();
+        let pieces: Vec<String> = letters.chunks(size).map(|piece| piece.iter().collect()).collect();
+        pieces.into_iter()
+    }
+
+    proptest::proptest! {
+        /// K167 on this route: whatever comes, nothing panics and the client can follow.
+        #[test]
+        fn any_chunks_give_a_stream_that_clients_can_follow(deltas in proptest::collection::vec(rules::any_json(), 0..6)) {
+            let (mut relay, mut out) = (Relay::new(reply(), Ids::new("r", 1)), Vec::new());
+            for delta in &deltas {
+                let chunk = json!({"choices": [{"index": 0, "delta": delta}], "usage": delta});
+                let _ = relay.feed(Frame::data(chunk.to_string()), &mut out);
+            }
+            if let Err(failure) = relay.feed(Frame::data("[DONE]"), &mut out) {
+                relay.fail(&failure, &mut out);
+            }
+            let last = out.pop().unwrap();
+            proptest::prop_assert!(last.is_done());
+            let chunks: Vec<Value> = out.iter().map(|frame| serde_json::from_slice(&frame.data).unwrap()).collect();
+            for (at, chunk) in chunks.iter().enumerate() {
+                let delta = &chunk["choices"][0]["delta"];
+                proptest::prop_assert!(chunk["error"].is_object() || (at == 0) == (delta["role"] == "assistant"));
+                let ends = chunk["error"].is_object() || chunk["choices"][0]["finish_reason"].is_string();
+                proptest::prop_assert_eq!(ends, at + 1 == chunks.len());
+            }
+        }
     }
 }

@@ -9,3 +9,6 @@ mod tools;
 
 pub use request::request;
 pub use response::Relay;
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::sse::Frame;
 use crate::translate::carrier::Carrier;
 use crate::translate::fold::messages::{event, unfold};
-use crate::translate::from_messages::{Counts, check_whole};
+use crate::translate::from_messages::check_whole;
 use crate::translate::ids::Ids;
+use crate::translate::rules::usage::update_messages;
 use crate::translate::to_messages::failed;
 use crate::translate::{Heard, Kept, Object, Reply, Translator, upstream_failure};
 
@@ -18,7 +19,6 @@ pub struct Relay {
     reply: Reply,
     ids: Ids,
     heard: Heard,
-    counts: Counts,
     /// The thinking block that is open: its text and signature so far.
     thinking: Option<(String, String)>,
     /// What was thought so far in this turn.
@@ -39,7 +39,6 @@ impl Relay {
             reply,
             ids,
             heard: Heard::default(),
-            counts: Counts::default(),
             thinking: None,
             thought,
             ending: false,
@@ -49,8 +48,7 @@ impl Relay {
 
     fn count(&mut self, usage: Option<&Value>) {
         if let Some(usage) = usage {
-            self.counts.update(usage);
-            self.heard.usage = self.counts.usage();
+            update_messages(&mut self.heard.usage, usage);
         }
     }
 
@@ -61,8 +59,8 @@ impl Relay {
             message.shift_remove("copilot_usage");
             message.entry("content").or_insert_with(|| json!([]));
             message.entry("stop_reason").or_insert(Value::Null);
-            fill_usage(message, &USAGE, 0);
             self.count(message.get("usage"));
+            fill_usage(message, &USAGE, 0);
         }
         Ok(named("message_start", start))
     }
@@ -126,8 +124,8 @@ impl Relay {
         let price = change.shift_remove("copilot_usage");
         let nano_aiu = price.as_ref().and_then(|price| price["total_nano_aiu"].as_u64());
         self.heard.nano_aiu = nano_aiu.or(self.heard.nano_aiu);
-        let filled = fill_usage(&mut change, &["output_tokens"], self.heard.usage.output.unwrap_or(0));
         self.count(change.get("usage"));
+        let filled = fill_usage(&mut change, &["output_tokens"], self.heard.usage.output.unwrap_or(0));
         self.ending |= change
             .get("delta")
             .is_some_and(|delta| delta["stop_reason"].is_string());
@@ -275,7 +273,6 @@ fn ended(mut answer: Value) -> Value {
         let reason = if calls { "tool_use" } else { "end_turn" };
         message.insert("stop_reason".into(), reason.into());
     }
-    fill_usage(message, &USAGE, 0);
     answer
 }
 
@@ -536,6 +533,29 @@ mod tests {
         );
         let out = pass(&mut relay(), &[start(), refused.clone(), stop()]).unwrap();
         assert_eq!(out[1], refused);
+    }
+
+    #[test]
+    fn an_error_event_is_read_and_said_in_our_words() {
+        let overloaded = sent(
+            "error",
+            r#"{"error":{"message":"Overloaded","type":"overloaded_error"},"type":"error"}"#,
+        );
+        let mut relay = relay();
+        let failure = pass(&mut relay, &[start(), overloaded]).unwrap_err();
+        let mut out = Vec::new();
+        relay.fail(&failure, &mut out);
+        let error = json!({"type": "overloaded_error", "message": "Overloaded"});
+        assert_eq!(
+            data(&out[0]),
+            json!({"type": "error", "error": error, "request_id": "req_1"})
+        );
+        assert_eq!(
+            relay.heard().usage.output,
+            None,
+            "what upstream did not count is not known"
+        );
+        assert!(relay.whole(json!({"error": {"message": "x"}}), &mut out).is_err());
     }
 
     #[test]

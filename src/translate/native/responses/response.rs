@@ -17,6 +17,7 @@ use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
 use crate::translate::carrier::{Carrier, Compacted};
 use crate::translate::ids::Ids;
+use crate::translate::rules::usage;
 use crate::translate::turn::Usage;
 use crate::translate::{Heard, Kept, Object, Reply, Translator, fold, from_responses, response_object};
 
@@ -56,6 +57,52 @@ struct Item {
 enum Place {
     Content,
     Summary,
+}
+
+impl Place {
+    /// Where the part is that an event is about, if it is about one.
+    fn of(kind: &str) -> Option<Self> {
+        let name = kind.strip_prefix("response.")?;
+        if name.starts_with("reasoning_summary_") {
+            return Some(Self::Summary);
+        }
+        let is_content = ["output_text.", "content_part.", "refusal."]
+            .iter()
+            .any(|start| name.starts_with(start));
+        is_content.then_some(Self::Content)
+    }
+
+    fn index_name(self) -> &'static str {
+        match self {
+            Self::Content => "content_index",
+            Self::Summary => "summary_index",
+        }
+    }
+
+    /// The event that opens a part here.
+    fn opening(self) -> &'static str {
+        match self {
+            Self::Content => "response.content_part.added",
+            Self::Summary => "response.reasoning_summary_part.added",
+        }
+    }
+
+    /// An item with no part yet.
+    fn item(self) -> Value {
+        match self {
+            Self::Content => json!({"type": "message", "status": "in_progress", "role": "assistant", "content": []}),
+            Self::Summary => json!({"type": "reasoning", "summary": []}),
+        }
+    }
+
+    /// A part that says nothing yet, as the events of this kind fill it.
+    fn part(self, kind: &str) -> Value {
+        match self {
+            Self::Content if kind.starts_with("response.refusal.") => json!({"type": "refusal", "refusal": ""}),
+            Self::Content => fold::responses::empty_text(),
+            Self::Summary => json!({"type": "summary_text", "text": ""}),
+        }
+    }
 }
 
 /// Fields to put in, or in place of those that are there, as JSON text.
@@ -118,6 +165,7 @@ impl Translator for Relay {
     }
 
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
+        fold::responses::check(&answer)?;
         for frame in fold::responses::unfold(&answer) {
             self.feed(frame, out)?;
         }
@@ -187,22 +235,28 @@ impl Relay {
     fn conclude(&mut self, kind: &str, event: &Event, out: &mut Vec<Frame>) {
         self.start(&Value::Null, out);
         let mut response = event.value("response");
-        self.note_price(&event.value("copilot_usage"));
-        self.note_price(&response["copilot_usage"]);
+        for holder in [
+            json!({"copilot_usage": event.value("copilot_usage")}),
+            json!({"response": response}),
+        ] {
+            self.heard.nano_aiu = usage::nano_aiu(&holder).or(self.heard.nano_aiu);
+        }
         self.mend_response(&mut response);
         if let Value::Array(items) = response["output"].take() {
             for (index, item) in (0..).zip(items) {
-                if !self.done.contains_key(&index) {
-                    self.item_done(index, item, out);
-                }
+                self.item_done(index, item, out);
             }
         }
         response["output"] = mem::take(&mut self.done).into_values().collect();
         response["status"] = json!(kind.trim_start_matches("response."));
+        if response["completed_at"].is_null() {
+            let created = response["created_at"].as_u64().unwrap_or(0);
+            response["completed_at"] = json!(created.max(self.ids.created));
+        }
         let searches = self.heard.usage.searches;
         self.heard.usage = Usage {
             searches,
-            ..response_object::read_usage(&response["usage"])
+            ..usage::read(Protocol::Responses, &response["usage"])
         };
         mend_usage(&mut response["usage"]);
         let edits = vec![("response", Cow::Owned(response.to_string()))];
@@ -229,10 +283,6 @@ impl Relay {
                 fields.insert(name.clone(), value.clone());
             }
         }
-    }
-
-    fn note_price(&mut self, copilot_usage: &Value) {
-        self.heard.nano_aiu = copilot_usage["total_nano_aiu"].as_u64().or(self.heard.nano_aiu);
     }
 }
 
@@ -262,6 +312,7 @@ impl Relay {
         let mut item = event.value("item");
         let id = self.id_of(index, prefix(&item));
         mend_item(&mut item, &id);
+        self.rename(&mut item);
         match item["type"].as_str() {
             Some("reasoning") => drop(
                 item.as_object_mut()
@@ -275,10 +326,14 @@ impl Relay {
     }
 
     fn item_done(&mut self, index: u64, raw: Value, out: &mut Vec<Frame>) {
+        if self.done.contains_key(&index) {
+            return;
+        }
         let is_known = self.items.contains_key(&index);
         let id = self.id_of(index, prefix(&raw));
         let mut item = raw.clone();
         mend_item(&mut item, &id);
+        self.rename(&mut item);
         match item["type"].as_str() {
             Some("reasoning") => self.wrap_reasoning(&raw, &mut item),
             Some("compaction") => self.wrap_compaction(&raw, &mut item),
@@ -301,6 +356,18 @@ impl Relay {
         let fields = json!({"output_index": index, "item": item});
         self.say("response.output_item.done", fields, out);
         self.done.insert(index, item);
+    }
+
+    /// Calls a tool by the name and the namespace the client gave it.
+    fn rename(&self, item: &mut Value) {
+        if let Some(tool) = item["name"].as_str().and_then(|name| self.reply.tools.get(name))
+            && let Some(fields) = item.as_object_mut()
+        {
+            fields.insert("name".into(), json!(tool.name));
+            if let Some(namespace) = &tool.namespace {
+                fields.insert("namespace".into(), json!(namespace));
+            }
+        }
     }
 
     /// A reasoning item's content is good only with the id it came with.
@@ -338,82 +405,61 @@ impl Relay {
         let mut edits = Edits::new();
         if event.get("output_index").is_some() || event.get("item_id").is_some() {
             let index = self.index_of(event);
-            if !self.prepare(index, kind, event, out) {
-                return;
+            if let Some(place) = Place::of(kind) {
+                let at = event.number(place.index_name());
+                if !self.open_part(index, place, at.unwrap_or(0), kind, out) && kind == place.opening() {
+                    return;
+                }
+                if at.is_none() {
+                    edits.push((place.index_name(), Cow::Borrowed("0")));
+                }
             }
             let id = self.id_of(index, "item_");
             edits.push(("item_id", Cow::Owned(format!("\"{id}\""))));
+            if event.get("output_index").is_none() {
+                edits.push(("output_index", Cow::Owned(index.to_string())));
+            }
         }
-        let mended = match kind {
+        match kind {
             "response.output_text.delta" | "response.output_text.done" if event.get("logprobs").is_none() => {
-                Some(("logprobs", Cow::Borrowed("[]")))
+                edits.push(("logprobs", Cow::Borrowed("[]")));
+            }
+            "response.function_call_arguments.done" if !self.reply.tools.is_empty() => {
+                let tool = self.reply.tools.get(&*event.text("name").unwrap_or_default());
+                edits.extend(tool.map(|tool| ("name", Cow::Owned(json!(tool.name).to_string()))));
             }
             "response.content_part.added" | "response.content_part.done" => {
                 let mut part = event.value("part");
                 mend_part(&mut part);
-                Some(("part", Cow::Owned(part.to_string())))
+                edits.push(("part", Cow::Owned(part.to_string())));
             }
-            _ => None,
-        };
-        edits.extend(mended);
+            _ => {}
+        }
         self.write(kind, event, edits, out);
     }
 
-    /// Tells the client of the item and the part this event belongs to. False where the event says no more than that.
-    fn prepare(&mut self, index: u64, kind: &str, event: &Event, out: &mut Vec<Frame>) -> bool {
-        let name = kind.strip_prefix("response.").unwrap_or(kind);
-        let (place, part_name, item, opening, part) = if name.starts_with("reasoning_summary_") {
-            let item = json!({"type": "reasoning", "summary": []});
-            let part = json!({"type": "summary_text", "text": ""});
-            let opening = "response.reasoning_summary_part.added";
-            (Place::Summary, "summary_index", item, opening, part)
-        } else if ["content_part.", "output_text.", "refusal."]
-            .iter()
-            .any(|start| name.starts_with(start))
-        {
-            let item = json!({"type": "message", "status": "in_progress", "role": "assistant", "content": []});
-            let part = match name.starts_with("refusal.") {
-                true => json!({"type": "refusal", "refusal": ""}),
-                false => fold::responses::empty_text(),
-            };
-            (
-                Place::Content,
-                "content_index",
-                item,
-                "response.content_part.added",
-                part,
-            )
-        } else {
-            return true;
-        };
-        let at = event.number(part_name).unwrap_or(0);
-        if self
-            .items
-            .get(&index)
-            .is_some_and(|item| item.parts.contains(&(place, at)))
-        {
-            return kind != opening;
+    /// Tells the client of a part before its first event. False where it has been told already.
+    fn open_part(&mut self, index: u64, place: Place, at: u64, kind: &str, out: &mut Vec<Frame>) -> bool {
+        let is_open = |item: &Item| item.parts.contains(&(place, at));
+        if self.items.get(&index).is_some_and(is_open) {
+            return false;
         }
-        if !self.items.contains_key(&index) {
-            let id = self.id_of(index, prefix(&item));
-            let mut item = item;
+        let is_known = self.items.contains_key(&index);
+        let mut item = place.item();
+        let id = self.id_of(index, prefix(&item));
+        if !is_known {
             mend_item(&mut item, &id);
-            self.say(
-                "response.output_item.added",
-                json!({"output_index": index, "item": item}),
-                out,
-            );
+            let fields = json!({"output_index": index, "item": item});
+            self.say("response.output_item.added", fields, out);
         }
-        let Some(known) = self.items.get_mut(&index) else {
-            return true;
-        };
-        known.parts.insert((place, at));
-        if kind != opening {
-            let id = known.id.clone();
+        if let Some(item) = self.items.get_mut(&index) {
+            item.parts.insert((place, at));
+        }
+        if kind != place.opening() {
             let mut fields = json!({"item_id": id, "output_index": index});
-            fields[part_name] = json!(at);
-            fields["part"] = part;
-            self.say(opening, fields, out);
+            fields[place.index_name()] = json!(at);
+            fields["part"] = place.part(kind);
+            self.say(place.opening(), fields, out);
         }
         true
     }

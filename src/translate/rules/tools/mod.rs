@@ -5,7 +5,7 @@
 //! [`Toolbox::client_tools`] is what the answer needs to speak of them as the client does. The way back is in
 //! [`decode`], the names and ids in [`names`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ impl<'a> Toolbox<'a> {
     }
 
     fn keep_first_of_a_name(&mut self) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let tools = std::mem::take(&mut self.tools);
         self.tools = tools
             .into_iter()

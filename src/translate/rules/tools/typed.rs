@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::history::Call;
 use super::{Offer, Tool, field, list};
-use crate::translate::{ClientTool, Object, ToolShape};
+use crate::translate::{ClientTool, Object};
 
 /// A client's tools, and the types of those that no other upstream can have.
 #[derive(Debug, Default)]
@@ -240,43 +240,33 @@ fn editor(commands: &[&str]) -> Value {
 }
 
 /// Replaces tools of the given types by functions, in a Responses body that keeps its protocol, along with their calls
-/// in the history. Returns what the answer must know of them; empty where the body has no such tool.
+/// and outputs in the history. Returns what the answer must know of them; empty where the body declares no such tool.
 pub fn plain(body: &mut Object, kinds: &[String]) -> BTreeMap<String, ClientTool> {
     let is_refused = |kind: &Value| kind.as_str().is_some_and(|kind| kinds.iter().any(|one| one == kind));
-    let mut converted = BTreeMap::new();
-    let Some(tools) = body.get_mut("tools").and_then(Value::as_array_mut) else {
-        return converted;
-    };
-    let mut kept = Vec::with_capacity(tools.len());
-    for tool in tools.drain(..) {
-        if !is_refused(&tool["type"]) {
-            kept.push(tool);
-            continue;
+    let mut replaced = BTreeMap::new();
+    if let Some(tools) = body.get_mut("tools").and_then(Value::as_array_mut) {
+        let mut kept = Vec::with_capacity(tools.len());
+        for tool in tools.drain(..) {
+            if !is_refused(&tool["type"]) {
+                kept.push(tool);
+                continue;
+            }
+            let mut shelf = Shelf::default();
+            shelf.response_tools(&json!([tool]), None);
+            for tool in shelf.tools {
+                let (description, schema) = as_function(&tool.description, &tool.offer);
+                let name = tool.upstream_name();
+                kept.push(json!({"type": "function", "name": name, "description": description,
+                    "parameters": schema, "strict": false}));
+                replaced.insert(name, tool.client_tool());
+            }
         }
-        let mut shelf = Shelf::default();
-        shelf.response_tools(&json!([tool]), None);
-        for tool in shelf.tools {
-            let (description, schema) = as_function(&tool.description, &tool.offer);
-            let name = tool.upstream_name();
-            kept.push(json!({"type": "function", "name": name, "description": description,
-                "parameters": schema, "strict": false}));
-            converted.insert(name, tool.client_tool());
-        }
+        *tools = kept;
     }
-    *tools = kept;
-    let by_name = |name: &Value| {
-        let found = converted.iter().find(|(_, tool)| *name == tool.name);
-        found.map(|(upstream, _)| upstream.clone())
-    };
-    if let Some(choice) = body.get_mut("tool_choice")
-        && (is_refused(&choice["type"]) || is_refused(choice))
-    {
-        let name = if choice["name"].is_string() {
-            &choice["name"]
-        } else {
-            &choice["type"]
-        };
-        *choice = by_name(name).map_or_else(|| json!("auto"), |name| json!({"type": "function", "name": name}));
+    if let Some(choice) = body.get_mut("tool_choice").filter(|choice| is_refused(&choice["type"])) {
+        let named = choice["name"].as_str().or_else(|| choice["type"].as_str());
+        let found = replaced.iter().find(|(_, tool)| Some(tool.name.as_str()) == named);
+        *choice = found.map_or_else(|| json!("auto"), |(name, _)| json!({"type": "function", "name": name}));
     }
     for item in body
         .get_mut("input")
@@ -284,35 +274,37 @@ pub fn plain(body: &mut Object, kinds: &[String]) -> BTreeMap<String, ClientTool
         .into_iter()
         .flatten()
     {
-        plain_item(item, &converted);
+        if is_refused(&json!(tool_type_of(item))) {
+            plain_item(item);
+        }
     }
-    converted
+    replaced
 }
 
-/// A call or an output in the history, if it is of one of these tools.
-fn plain_item(item: &mut Value, converted: &BTreeMap<String, ClientTool>) {
-    let kind = item["type"].as_str().unwrap_or_default();
-    if let Some(call) = Call::read(item, false).filter(|call| converted.contains_key(&call.name)) {
-        *item = call.item(&call.id);
-        return;
+/// The type of the tool that an item of the history is a call or an output of.
+fn tool_type_of(item: &Value) -> Option<&'static str> {
+    match item["type"].as_str()?.trim_end_matches("_output") {
+        "custom_tool_call" => Some("custom"),
+        "local_shell_call" => Some("local_shell"),
+        "shell_call" => Some("shell"),
+        "apply_patch_call" => Some("apply_patch"),
+        "function_call" if item["namespace"].is_string() => Some("namespace"),
+        _ => None,
     }
-    let shape = kind.trim_end_matches("_output");
-    let has = |shape: ToolShape| converted.values().any(|tool| tool.shape == shape);
-    let of_ours = match shape {
-        "custom_tool_call" => has(ToolShape::Custom),
-        "local_shell_call" => has(ToolShape::LocalShell),
-        "shell_call" => has(ToolShape::Shell),
-        "apply_patch_call" => has(ToolShape::ApplyPatch),
-        _ => false,
-    };
-    if of_ours && let Some((id, output)) = super::output_of(item) {
+}
+
+fn plain_item(item: &mut Value) {
+    if let Some((id, output)) = super::output_of(item) {
         *item = json!({"type": "function_call_output", "call_id": id, "output": output});
+    } else if let Some(call) = Call::read(item, false) {
+        *item = call.item(&call.id);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::ToolShape;
 
     #[test]
     fn refused_tools_become_functions_with_their_history() {

@@ -1,0 +1,337 @@
+use super::*;
+
+/// Heals once; the changed body and what was learned.
+fn once(way: Protocol, message: &str, body: Value) -> Option<(Value, Option<(String, Value)>)> {
+    let mut request = outgoing(body);
+    let refusal = Failure::new(Kind::BadRequest, message);
+    let healed = heal(way, &refusal, &mut request, &Facts::new(), false, &[])?;
+    Some((Value::Object(request.body), healed.learned))
+}
+
+fn outgoing(body: Value) -> Outgoing {
+    Outgoing {
+        body: body.as_object().unwrap().clone(),
+        ..Outgoing::default()
+    }
+}
+
+#[test]
+fn k023_an_extra_input_goes_and_is_remembered() {
+    let body = json!({"model": "m", "context_management": {"edits": []}});
+    let (body, learned) = once(
+        Protocol::Messages,
+        "context_management: Extra inputs are not permitted",
+        body,
+    )
+    .unwrap();
+    assert_eq!(body, json!({"model": "m"}));
+    assert_eq!(
+        learned,
+        Some(("messages.rejected".into(), json!(["context_management"])))
+    );
+    let mut next = outgoing(json!({"model": "m", "context_management": {}}));
+    apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
+    assert_eq!(Value::Object(next.body), json!({"model": "m"}));
+}
+
+#[test]
+fn a_path_widens_to_its_column_and_passes_over_variant_names() {
+    let body = json!({"tools": [{"name": "a", "x": 1}, {"name": "b", "x": 2}],
+        "messages": [{"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral", "scope": "g"}}]}]});
+    let message = "tools.0.custom.x: Extra inputs are not permitted, \
+        messages.0.content.0.cache_control.ephemeral.scope: Extra inputs are not permitted";
+    let (body, learned) = once(Protocol::Messages, message, body).unwrap();
+    assert_eq!(body["tools"], json!([{"name": "a"}, {"name": "b"}]));
+    assert_eq!(
+        body["messages"][0]["content"][0]["cache_control"],
+        json!({"type": "ephemeral"})
+    );
+    assert_eq!(learned.unwrap().1.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn vital_fields_stay() {
+    for path in [
+        "messages",
+        "tools.0.name",
+        "messages.1.content",
+        "messages.0.content.0.tool_use.id",
+    ] {
+        let body = json!({"tools": [{"name": "a"}], "messages": [{"role": "user", "content": [{"id": "x"}]}]});
+        assert_eq!(
+            once(
+                Protocol::Messages,
+                &format!("{path}: Extra inputs are not permitted"),
+                body
+            ),
+            None,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn k169_unsupported_betas_go_for_good() {
+    let mut request = outgoing(json!({}));
+    request.betas = vec!["x-2026-01-01".into(), "interleaved-thinking-2025-05-14".into()];
+    let refusal = Failure::new(Kind::BadRequest, "unsupported beta header(s): x-2026-01-01");
+    let healed = heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+    assert_eq!(request.betas, ["interleaved-thinking-2025-05-14"]);
+    assert_eq!(healed.learned, Some(("messages.betas".into(), json!(["x-2026-01-01"]))));
+}
+
+#[test]
+fn k032_stale_thinking_goes_once() {
+    let body = json!({"messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": "x"}]},
+        {"role": "user", "content": "b"},
+    ]});
+    let message = "messages.1.content.0: Invalid `signature` in `thinking` block";
+    let (healed, learned) = once(Protocol::Messages, message, body.clone()).unwrap();
+    assert_eq!(healed["messages"].as_array().unwrap().len(), 1, "{healed}");
+    assert_eq!(learned, None);
+    let refusal = Failure::new(Kind::BadRequest, message);
+    assert_eq!(
+        heal(
+            Protocol::Messages,
+            &refusal,
+            &mut outgoing(body),
+            &Facts::new(),
+            false,
+            &["stale thinking"]
+        ),
+        None
+    );
+}
+
+#[test]
+fn k048_unverifiable_reasoning_goes() {
+    let body = json!({"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
+    let message = "The encrypted content for item rs_1 could not be verified.";
+    let (body, _) = once(Protocol::Responses, message, body).unwrap();
+    assert_eq!(body["input"], json!([{"type": "message", "role": "user"}]));
+}
+
+#[test]
+fn names_and_efforts_are_corrected() {
+    let message =
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    let (body, learned) = once(Protocol::Chat, message, json!({"max_tokens": 5})).unwrap();
+    assert_eq!(body, json!({"max_completion_tokens": 5}));
+    assert_eq!(
+        learned,
+        Some(("chat.max_tokens".into(), json!("max_completion_tokens")))
+    );
+
+    let message = "Unsupported value: 'minimal' is not supported for reasoning.effort. Supported values are: 'low', 'medium', and 'high'.";
+    let (body, learned) = once(
+        Protocol::Responses,
+        message,
+        json!({"reasoning": {"effort": "minimal"}}),
+    )
+    .unwrap();
+    assert_eq!(body["reasoning"]["effort"], "low");
+    assert_eq!(
+        learned,
+        Some(("responses.efforts".into(), json!(["low", "medium", "high"])))
+    );
+
+    let (body, _) = once(
+        Protocol::Chat,
+        "Unsupported parameter: 'temperature'",
+        json!({"temperature": 1, "n": 1}),
+    )
+    .unwrap();
+    assert_eq!(body, json!({"n": 1}));
+}
+
+#[test]
+fn thinking_changes_its_form() {
+    let body = json!({"max_tokens": 9000, "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
+    let (body, _) = once(
+        Protocol::Messages,
+        "adaptive thinking is not supported on this model",
+        body,
+    )
+    .unwrap();
+    assert_eq!(body["thinking"], json!({"type": "enabled", "budget_tokens": 8999}));
+    let body = json!({"thinking": {"type": "enabled", "budget_tokens": 31999}});
+    let (body, _) = once(
+        Protocol::Messages,
+        "thinking.type.enabled is not supported for this model",
+        body,
+    )
+    .unwrap();
+    assert_eq!(
+        (&body["thinking"], &body["output_config"]),
+        (&json!({"type": "adaptive"}), &json!({"effort": "high"}))
+    );
+}
+
+#[test]
+fn tools_with_reasoning_go_by_responses() {
+    let refusal = Failure::new(
+        Kind::BadRequest,
+        "Function tools with reasoning_effort are not supported for m in /v1/chat/completions. Please use /v1/responses instead.",
+    );
+    let healed = heal(
+        Protocol::Chat,
+        &refusal,
+        &mut outgoing(json!({})),
+        &Facts::new(),
+        false,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(healed.reroute, Some(Protocol::Responses));
+    assert_eq!(healed.learned, Some(("chat.tools_need_responses".into(), json!(true))));
+}
+
+#[test]
+fn a_refused_search_tool_is_left_out() {
+    let body = json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}});
+    let (body, learned) = once(Protocol::Responses, "Invalid value: 'web_search'", body).unwrap();
+    assert_eq!(body, json!({}));
+    assert_eq!(learned, Some(("responses.tools".into(), json!(["web_search"]))));
+}
+
+#[test]
+fn a_refused_freeform_tool_becomes_a_function_for_good() {
+    let body = json!({"tools": [{"type": "custom", "name": "p"}, {"type": "web_search"}],
+        "input": [{"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"}]});
+    let mut request = outgoing(body.clone());
+    let message = "Invalid value: 'custom'. Supported values are: 'function' and 'web_search'.";
+    let refusal = Failure::new(Kind::BadRequest, message);
+    let healed = heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+    assert_eq!(healed.learned, Some(("responses.tools".into(), json!(["custom"]))));
+    let mut next = outgoing(body);
+    apply(Protocol::Responses, &[healed.learned.unwrap()].into(), &mut next);
+    for request in [request, next] {
+        assert_eq!(request.body["tools"][0]["type"], "function");
+        assert_eq!(request.body["tools"][1]["type"], "web_search");
+        assert_eq!(request.body["input"][0]["type"], "function_call");
+        assert_eq!(request.reply.tools["p"].shape, crate::translate::ToolShape::Custom);
+    }
+}
+
+#[test]
+fn a_compaction_goes_only_after_the_reasoning() {
+    let items = json!({"input": [{"type": "compaction"}, {"type": "reasoning"}, {"type": "message"}]});
+    let refusal = Failure::new(Kind::BadRequest, "encrypted content could not be verified");
+    let mut request = outgoing(items);
+    let first = heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+    assert_eq!(
+        request.body["input"],
+        json!([{"type": "compaction"}, {"type": "message"}])
+    );
+    heal(
+        Protocol::Responses,
+        &refusal,
+        &mut request,
+        &Facts::new(),
+        false,
+        &[first.rule],
+    )
+    .unwrap();
+    assert_eq!(request.body["input"], json!([{"type": "message"}]));
+}
+
+#[test]
+fn an_item_of_an_unknown_kind_goes() {
+    let body = json!({"input": [{"type": "message"}, {"type": "ghost"}]});
+    let message = "Invalid value: 'ghost'. Supported values are: 'message'. (param: input[1].type)";
+    let (body, learned) = once(Protocol::Responses, message, body).unwrap();
+    assert_eq!((&body["input"], learned), (&json!([{"type": "message"}]), None));
+}
+
+#[test]
+fn thinking_that_cannot_be_turned_off_stays_on_next_time() {
+    let body = json!({"thinking": {"type": "disabled"}, "tool_choice": {"type": "any"}});
+    let message = "thinking.type: disabled is not supported for this model";
+    let (healed, learned) = once(Protocol::Messages, message, body.clone()).unwrap();
+    assert_eq!(healed, json!({"tool_choice": {"type": "auto"}}));
+    let mut next = outgoing(body);
+    apply(Protocol::Messages, &[learned.unwrap()].into(), &mut next);
+    assert_eq!(Value::Object(next.body), healed);
+}
+
+#[test]
+fn the_parameter_may_stand_beside_the_words() {
+    let refusal = Failure {
+        param: Some("text.verbosity".into()),
+        ..Failure::new(Kind::BadRequest, "no")
+    };
+    let refusal = refusal.with_code("unsupported_value");
+    let mut request = outgoing(json!({"text": {"verbosity": "low"}}));
+    heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+    assert_eq!(Value::Object(request.body), json!({"text": {}}));
+    let message = "Unknown parameter: 'input[0].phase'";
+    let (body, learned) = once(
+        Protocol::Responses,
+        message,
+        json!({"input": [{"phase": 1}, {"phase": 2}]}),
+    )
+    .unwrap();
+    assert_eq!(body, json!({"input": [{}, {}]}));
+    assert_eq!(learned, Some(("responses.rejected".into(), json!(["input.*.phase"]))));
+}
+
+proptest::proptest! {
+    #[test]
+    fn nonsense_is_healed_without_harm(
+        body in crate::translate::rules::any_json(),
+        at in 0..16_usize,
+        path in "[a-z_.0-9\\[\\]*]{0,20}",
+    ) {
+        let texts = [
+            format!("{path}: Extra inputs are not permitted"), format!("Unknown parameter: '{path}'"),
+            "Invalid value: 'custom'".into(), "Invalid value: input[0]".into(), "signature in thinking".into(),
+            "messages: role system".into(), "adaptive thinking is not supported".into(), "thinking disabled".into(),
+        ];
+        let way = Protocol::ALL[at % 3];
+        let wrapped = json!({"messages": [body], "input": [body], "tools": [body], "thinking": body});
+        let refusal = Failure::new(Kind::BadRequest, texts[at % texts.len()].clone());
+        let mut request = outgoing(wrapped);
+        if let Some(Healed { learned: Some(fact), .. }) = heal(way, &refusal, &mut request, &Facts::new(), true, &[]) {
+            apply(way, &[fact].into(), &mut request);
+        }
+    }
+}
+
+#[test]
+fn other_refusals_are_not_touched() {
+    assert_eq!(
+        once(
+            Protocol::Messages,
+            "messages: at least one message is required",
+            json!({"messages": []})
+        ),
+        None
+    );
+    let failure = Failure::new(Kind::RateLimited, "x: Extra inputs are not permitted");
+    assert_eq!(
+        heal(
+            Protocol::Messages,
+            &failure,
+            &mut outgoing(json!({"x": 1})),
+            &Facts::new(),
+            false,
+            &[]
+        ),
+        None
+    );
+    let done = ["a", "b", "c"];
+    let failure = Failure::new(Kind::BadRequest, "x: Extra inputs are not permitted");
+    assert_eq!(
+        heal(
+            Protocol::Messages,
+            &failure,
+            &mut outgoing(json!({"x": 1})),
+            &Facts::new(),
+            false,
+            &done
+        ),
+        None
+    );
+}
