@@ -204,7 +204,8 @@ fn codex_entry(Entry { id, model }: &Entry, priority: u32, choice: Choice) -> Va
         "supports_reasoning_summaries": model.endpoints.responses && !efforts.is_empty(),
         "support_verbosity": native_gpt && model.is_reasoning_gpt(),
         "default_verbosity": null,
-        "apply_patch_tool_type": if native_gpt { "freeform" } else { "function" },
+        // The other value there was, "function", costs a Codex of today the whole catalogue.
+        "apply_patch_tool_type": native_gpt.then_some("freeform"),
         "truncation_policy": {"mode": "tokens", "limit": 10_000},
         "supports_parallel_tool_calls": model.supports.parallel_tool_calls,
         "supports_websockets": socket,
@@ -442,7 +443,7 @@ mod tests {
         );
         assert_eq!(
             (&native["apply_patch_tool_type"], &translated["apply_patch_tool_type"]),
-            (&json!("freeform"), &json!("function"))
+            (&json!("freeform"), &Value::Null)
         );
         assert_eq!(native["default_reasoning_level"], "medium");
         assert_eq!(native["supported_reasoning_levels"].as_array().unwrap().len(), 2);
