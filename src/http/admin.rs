@@ -25,6 +25,7 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::catalogue;
 use super::{Doors, Settings, body, caller, door, error, guard, models, page, status};
 use crate::actors::approval::{Decide, Decision, GetPending};
 use crate::actors::recorder::GetNews;
@@ -33,7 +34,6 @@ use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 use crate::routing::{self, Needs};
-use crate::translate::catalogue;
 
 /// When the first worker was set up.
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -19,6 +19,7 @@ use crate::relay::Relay;
 pub mod admin;
 pub mod body;
 pub mod caller;
+pub mod catalogue;
 pub mod dashboard;
 pub mod error;
 pub mod generate;

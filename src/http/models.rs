@@ -1,15 +1,15 @@
 //! The models, as each family of clients wants to read them. Knows queries and headers; the fields are
-//! [`translate::catalogue`](crate::translate::catalogue)'s.
+//! [`catalogue`](super::catalogue)'s.
 
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::catalogue::{self, Choice, Page};
 use super::generate::client_of;
 use super::{Doors, error, tagged};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
-use crate::translate::catalogue::{self, Choice, Page};
 
 type Query = BTreeMap<String, String>;
 

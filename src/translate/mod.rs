@@ -17,7 +17,6 @@ use crate::protocol::sse::Frame;
 pub mod bridge;
 pub mod calls;
 pub mod carrier;
-pub mod catalogue;
 pub mod chat_history;
 pub mod chunk;
 pub mod chunk_writer;

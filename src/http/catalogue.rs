@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Object;
 use crate::protocol::Protocol;
 use crate::protocol::catalog::{Kind, Model};
 use crate::protocol::effort::Effort;
 use crate::protocol::failure::Failure;
 use crate::routing::names::Names;
+use crate::translate::Object;
 
 /// What may be listed.
 #[derive(Clone, Copy, Debug, Default)]
