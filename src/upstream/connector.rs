@@ -180,13 +180,48 @@ fn unreachable(address: SocketAddr, what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{
+        ProxySettings, Settings,
+        tests::fake::{Authority, serve, serve_tls, settings},
+    };
 
     #[actix_web::test]
-    async fn small_writes_are_not_held_back() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let tcp = dial("127.0.0.1", port, Duration::from_secs(5)).await.unwrap();
-        assert!(tcp.nodelay().unwrap());
+    async fn small_writes_are_not_held_back_on_any_road() {
+        let authority = Authority::new();
+        let file = authority.file();
+        let plain = serve(|mut peer| async move {
+            peer.closed().await;
+        })
+        .await;
+        let secure = serve_tls(&authority, "127.0.0.1", |mut peer| async move {
+            peer.closed().await;
+        })
+        .await;
+        let proxy = serve(|mut peer| async move {
+            peer.request().await;
+            peer.say("HTTP/1.1 200 OK\r\n\r\n").await;
+            peer.closed().await;
+        })
+        .await;
+        let proxied = ProxySettings {
+            http: Some(proxy.url()),
+            ..ProxySettings::default()
+        };
+        for (is_secure, port, proxy) in [
+            (false, plain.address.port(), None),
+            (true, secure.address.port(), None),
+            (false, 1, Some(proxied)),
+        ] {
+            let settings = Settings {
+                extra_ca_file: Some(file.path().into()),
+                proxy,
+                ..settings()
+            };
+            let shelf = Rc::new(Shelf::new(Duration::ZERO));
+            let connector = Connector::new(&Setup::new(settings).unwrap(), shelf, is_secure);
+            let stream = connector.road.travel("127.0.0.1", port).await.unwrap();
+            assert!(stream.tcp().nodelay().unwrap());
+        }
     }
 
     #[actix_web::test]

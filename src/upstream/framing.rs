@@ -305,3 +305,137 @@ fn say_close(head: &mut Vec<u8>) {
     head.truncate(head.len().saturating_sub(blank));
     head.extend_from_slice(b"connection: close\r\n\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is passed on of an answer that comes in these pieces, and what an end of the connection would then mean.
+    fn passed_on(answers: &mut Answers, pieces: &[&[u8]]) -> (String, Ending) {
+        answers.expect();
+        let mut passed = Vec::new();
+        for piece in pieces {
+            if answers.awaits_head() {
+                passed.extend(answers.take_head(piece));
+            } else {
+                answers.count_body(piece);
+                passed.extend_from_slice(piece);
+            }
+        }
+        (String::from_utf8(passed).unwrap(), answers.ending())
+    }
+
+    #[test]
+    fn an_end_means_something_else_in_each_place() {
+        let fresh = Ending::NoAnswer { reused: false };
+        let rows = [
+            ("", fresh),
+            ("HTTP", Ending::CutHead),
+            ("HTTP/1.1 100 Continue\r\n\r\n", Ending::CutHead),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", Ending::Cut),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", Ending::Quiet),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ending::Quiet),
+            ("HTTP/1.1 204 No\r\n\r\n", Ending::Quiet),
+            ("HTTP/1.1 200 OK\r\n\r\n", Ending::Proper),
+            ("HTTP/1.1 101 Switching\r\nupgrade: websocket\r\n\r\n", Ending::Proper),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Ending::Cut),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
+                Ending::Cut,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                Ending::Quiet,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-a: 1\r\n\r\n",
+                Ending::Quiet,
+            ),
+            ("banana", Ending::Proper),
+        ];
+        for (answer, ending) in rows {
+            assert_eq!(
+                passed_on(&mut Answers::default(), &[answer.as_bytes()]).1,
+                ending,
+                "{answer:?}"
+            );
+        }
+        let mut used = Answers::default();
+        passed_on(&mut used, &[b"HTTP/1.1 204 No\r\n\r\n"]);
+        assert_eq!(passed_on(&mut used, &[]).1, Ending::NoAnswer { reused: true });
+    }
+
+    #[test]
+    fn it_does_not_matter_where_bytes_are_cut() {
+        let answers = [
+            "HTTP/1.1 103 E\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA;x=1\r\n0123456789\r\n0\r\n\r\n",
+            "HTTP/1.1 426 No\r\nUpgrade : websocket\r\ncontent-length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\n\nto the end",
+        ];
+        for answer in answers {
+            let bytes = answer.as_bytes();
+            let whole = passed_on(&mut Answers::default(), &[bytes]);
+            for at in 0..bytes.len() {
+                let pieces = [&bytes[..at], &bytes[at..]];
+                let pieces: Vec<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+                assert_eq!(passed_on(&mut Answers::default(), &pieces), whole, "{answer:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_are_put_right_only_where_they_mislead() {
+        let rows = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n", None),
+            (
+                "HTTP/1.1 200 OK\r\nx: 1\r\n\r\n",
+                Some("HTTP/1.0 200 OK\r\nx: 1\r\nconnection: close\r\n\r\n"),
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n",
+                Some("HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\n"),
+            ),
+            (
+                "HTTP/1.1 426 No\r\nUPGRADE: h2c\r\ncontent-length: 1\r\n\r\n",
+                Some("HTTP/1.1 426 No\r\ncontent-length: 1\r\n\r\n"),
+            ),
+            ("HTTP/1.1 101 Switching\r\nupgrade: websocket\r\n\r\n", None),
+        ];
+        for (head, expected) in rows {
+            let passed = passed_on(&mut Answers::default(), &[head.as_bytes()]).0;
+            assert_eq!(passed, expected.unwrap_or(head));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_said_too_much_does_not_serve_again() {
+        for (answer, spent) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok!", true),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n!", true),
+            ("HTTP/1.1 204 No\r\n\r\n!", true),
+            (
+                "HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n",
+                true,
+            ),
+            ("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", true),
+            ("HTTP/1.1 102 P\r\n\r\nHTTP/1.1 204 No\r\n\r\n", true),
+        ] {
+            let mut answers = Answers::default();
+            passed_on(&mut answers, &[answer.as_bytes()]);
+            assert_eq!((answers.is_idle(), answers.is_spent()), (true, spent), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_all_bounds_do_no_harm() {
+        let huge = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}\r\nx",
+            "f".repeat(100)
+        );
+        assert_eq!(passed_on(&mut Answers::default(), &[huge.as_bytes()]).1, Ending::Cut);
+        let endless = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'a'; LONGEST_HEAD]].concat();
+        let (passed, _) = passed_on(&mut Answers::default(), &[&endless]);
+        assert_eq!(passed.len(), endless.len());
+    }
+}

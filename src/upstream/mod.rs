@@ -2,7 +2,8 @@
 //! the few JSON shapes of GitHub; nothing of actors, of translation or of what a model's answer means.
 //!
 //! ```text
-//! github, copilot, websocket      what is asked, and of whom
+//! github, copilot                 what is asked, and of whom
+//!   → websocket                   a socket instead of an answer
 //!   → client                      one exchange: limits, the single resend, errors in our own words
 //!     → connector, proxy          a road to the host: names, TCP, an outbound proxy, TLS
 //!       → wire, framing           the bytes of one connection, watched so that no broken answer looks whole
@@ -93,11 +94,8 @@ impl Default for Settings {
 impl Settings {
     /// Copilot's address: the user's word, else what GitHub named with the token, else the account type's own.
     pub fn copilot_base(&self, named_by_github: Option<&str>) -> String {
-        let chosen = self
-            .copilot_url
-            .as_deref()
-            .or(named_by_github)
-            .filter(|url| !url.trim().is_empty());
+        let chosen = [self.copilot_url.as_deref(), named_by_github];
+        let chosen = chosen.into_iter().flatten().find(|url| !url.trim().is_empty());
         let url = chosen.unwrap_or(match self.account_type.as_str() {
             "business" => "https://api.business.githubcopilot.com",
             "enterprise" => "https://api.enterprise.githubcopilot.com",
@@ -127,5 +125,40 @@ impl std::fmt::Debug for ProxySettings {
         f.debug_struct("ProxySettings")
             .field("no", &self.no)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod settings_tests {
+    use super::*;
+
+    #[test]
+    fn copilots_address_is_the_users_then_githubs_then_the_account_types() {
+        let base = |copilot_url: Option<&str>, account_type: &str, named| {
+            let settings = Settings {
+                copilot_url: copilot_url.map(str::to_string),
+                account_type: account_type.into(),
+                ..Settings::default()
+            };
+            settings.copilot_base(named)
+        };
+        let github = Some("https://api.business.githubcopilot.com");
+        assert_eq!(
+            base(Some(" http://localhost:1/x/ "), "individual", github),
+            "http://localhost:1/x"
+        );
+        assert_eq!(
+            base(None, "individual", github),
+            "https://api.business.githubcopilot.com"
+        );
+        assert_eq!(
+            base(Some(""), "individual", github),
+            "https://api.business.githubcopilot.com"
+        );
+        assert_eq!(base(None, "individual", Some(" ")), "https://api.githubcopilot.com");
+        assert_eq!(
+            base(None, "enterprise", None),
+            "https://api.enterprise.githubcopilot.com"
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 mod answers;
 mod connections;
-mod fake;
+pub mod fake;
+mod github;
 mod limits;
 mod proxies;
 mod secrets;

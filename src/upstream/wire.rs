@@ -108,7 +108,7 @@ impl Stream {
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Secure(tls) => tls.get_ref().0,
@@ -384,5 +384,66 @@ impl ActixStream for Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wire")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    use super::*;
+
+    async fn pair(kept_idle: Duration) -> (Wire, TcpStream, Rc<Shelf>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let shelf = Rc::new(Shelf::new(kept_idle));
+        (Wire::new(Stream::Plain(ours), shelf.clone()), theirs, shelf)
+    }
+
+    async fn exchange(wire: &mut Wire, theirs: &mut TcpStream) {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        wire.write_all(b"x").await.unwrap();
+        assert_eq!(theirs.read_u8().await.unwrap(), b'x');
+        theirs.write_all(ANSWER).await.unwrap();
+        let mut bytes = [0; ANSWER.len()];
+        wire.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes, ANSWER);
+    }
+
+    #[actix_web::test]
+    async fn a_connection_nobody_needs_is_closed_in_time_but_not_before() {
+        let (mut wire, mut theirs, shelf) = pair(Duration::from_millis(400)).await;
+        for _ in 0..3 {
+            exchange(&mut wire, &mut theirs).await;
+            let soon = timeout(Duration::from_millis(200), theirs.read_u8()).await;
+            assert!(soon.is_err(), "closed too early");
+        }
+        assert_eq!(shelf.open.get(), 1);
+        let end = timeout(Duration::from_secs(5), theirs.read_u8()).await.unwrap();
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(shelf.open.get(), 0);
+    }
+
+    #[actix_web::test]
+    async fn a_cleared_shelf_offers_nothing_old() {
+        let (mut wire, mut theirs, shelf) = pair(Duration::from_secs(60)).await;
+        exchange(&mut wire, &mut theirs).await;
+        // As the pool looks whether a connection still lives.
+        let look = |wire: &mut Wire| {
+            let mut bytes = [0; 2];
+            let mut cx = Context::from_waker(Waker::noop());
+            Pin::new(wire)
+                .poll_read(&mut cx, &mut ReadBuf::new(&mut bytes))
+                .is_ready()
+        };
+        assert!(!look(&mut wire));
+        shelf.clear();
+        assert!(look(&mut wire));
+        assert_eq!(shelf.open.get(), 0);
     }
 }

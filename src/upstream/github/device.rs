@@ -1,7 +1,7 @@
 //! Signing in with a code that a person confirms in a browser: what each answer to a poll means, and when to ask next.
 //! Plain state; knows no network and no clock.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -48,12 +48,22 @@ impl DeviceStart {
 }
 
 /// What came of one poll.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Polled {
     /// An answer, whatever its status.
     Answer { status: u16, body: Bytes },
     /// No answer: a broken connection, a timeout.
     Nothing,
+}
+
+impl fmt::Debug for Polled {
+    /// Without the body, which may hold the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer { status, .. } => write!(f, "Answer({status})"),
+            Self::Nothing => f.write_str("Nothing"),
+        }
+    }
 }
 
 /// What to do next.
@@ -224,8 +234,12 @@ mod tests {
 
     #[test]
     fn a_token_ends_the_wait() {
-        let body = json!({"access_token": "ghu_1", "token_type": "bearer", "scope": ""});
-        assert_eq!(decide(&mut flow(), &polled(200, body)), "signed in ghu_1");
+        let polled = polled(
+            200,
+            json!({"access_token": "ghu_1", "token_type": "bearer", "scope": ""}),
+        );
+        assert_eq!(decide(&mut flow(), &polled), "signed in ghu_1");
+        assert_eq!(format!("{polled:?}"), "Answer(200)");
     }
 
     #[test]
