@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{of_upstream, passed_on};
 use super::{Error, Relay};
-use crate::actors::token::{Credential, GetCredential, Invalidate};
+use crate::actors::token::{Confirm, Credential, GetCredential, Invalidate};
 use crate::protocol::failure::{Failure, Kind};
 use crate::translate::upstream_failure;
 use crate::upstream::Answer;
@@ -38,8 +38,19 @@ impl Relay {
         );
         let why = refusal.error.failure.message.clone();
         match self.renew(&credential, why).await? {
-            Some(fresh) => self.send_once(&fresh, call).await.map_err(|refusal| refusal.error),
+            Some(fresh) => {
+                let answered = self.send_once(&fresh, call).await;
+                self.confirm(answered.is_ok());
+                answered.map_err(|refusal| refusal.error)
+            }
             None => Err(refusal.error),
+        }
+    }
+
+    /// Tells the keeper whether the credential it gave in place of another has helped.
+    pub(super) fn confirm(&self, helped: bool) {
+        if helped {
+            self.actors.token.do_send(Confirm);
         }
     }
 

@@ -25,7 +25,9 @@ const MESSAGES_ONLY: &str = "models.overrides = {\"claude-haiku-4.5\" = [\"/v1/m
 async fn every_client_is_answered_by_every_kind_of_model() {
     let world = World::with(MESSAGES_ONLY).await;
     for (client, model, path) in ROUTES {
-        let whole = world.post(client.path(), &client.body(model, "hello there", false)).await;
+        let whole = world
+            .post(client.path(), &client.body(model, "hello there", false))
+            .await;
         let body = whole.expect(200);
         let text = client.text(&body);
         assert!(text.contains("hello there"), "{client:?} {model}: {body:#}");
@@ -33,9 +35,16 @@ async fn every_client_is_answered_by_every_kind_of_model() {
         let asked = world.one(path);
         assert_eq!(asked["initiator"], "user", "{client:?} {model}");
 
-        let streamed = world.post(client.path(), &client.body(model, "hello there", true)).await;
+        let streamed = world
+            .post(client.path(), &client.body(model, "hello there", true))
+            .await;
         let events = streamed.events();
-        assert_eq!(client.streamed_text(&events), text, "{client:?} {model}: {}", streamed.text);
+        assert_eq!(
+            client.streamed_text(&events),
+            text,
+            "{client:?} {model}: {}",
+            streamed.text
+        );
         assert_eq!(streamed.is_done(), client == Client::Chat, "{}", streamed.text);
         assert_eq!(world.one(path)["body"]["stream"], true);
     }
@@ -91,7 +100,10 @@ async fn k057_frames_are_named_as_their_protocol_wants_it() {
     for (client, model, _) in ROUTES {
         let streamed = world.post(client.path(), &client.body(model, "hi", true)).await;
         for frame in streamed.frames() {
-            let named = frame.name.as_deref().map(|name| String::from_utf8_lossy(name.as_ref()).into_owned());
+            let named = frame
+                .name
+                .as_deref()
+                .map(|name| String::from_utf8_lossy(name.as_ref()).into_owned());
             if client == Client::Chat {
                 assert_eq!(named, None);
             } else {

@@ -38,12 +38,17 @@ impl World {
 
     pub async fn before(simulator: Simulator, lines: &str) -> Self {
         let (proxy, home) = proxy(&simulator.url, lines).await;
-        Self {
+        let world = Self {
             simulator,
             proxy,
             seen: Cell::new(0),
             _home: home,
+        };
+        let ready = Ask::new(world.proxy.address, "GET", "/readyz");
+        if ready.send().await.status != 200 {
+            world.proxy.ready(PATIENCE).await;
         }
+        world
     }
 
     pub fn ask(&self, method: &str, path: &str) -> Ask {
@@ -72,7 +77,8 @@ impl World {
     /// The next answer of this endpoint is a stream of these frames.
     pub async fn plan_stream(&self, endpoint: &str, frames: &str) {
         let headers = json!({"content-type": "text/event-stream"});
-        self.plan(json!({"endpoint": endpoint, "status": 200, "headers": headers, "body": frames})).await;
+        self.plan(json!({"endpoint": endpoint, "status": 200, "headers": headers, "body": frames}))
+            .await;
     }
 
     /// What upstream was asked at this path since the last time.
@@ -291,7 +297,12 @@ impl Answer {
     #[track_caller]
     pub fn frames(&self) -> Vec<Frame> {
         assert_eq!(self.status, 200, "{}", self.text);
-        assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"), "{}", self.text);
+        assert_eq!(
+            self.header("content-type"),
+            Some("text/event-stream; charset=utf-8"),
+            "{}",
+            self.text
+        );
         assert!(self.complete, "cut off: {}", self.text);
         let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
         decoder.feed(self.text.clone().into(), &mut frames).unwrap();
@@ -303,7 +314,9 @@ impl Answer {
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
         let frames = self.frames().into_iter().filter(|frame| !frame.is_done());
-        frames.map(|frame| serde_json::from_slice(&frame.data).unwrap()).collect()
+        frames
+            .map(|frame| serde_json::from_slice(&frame.data).unwrap())
+            .collect()
     }
 
     pub fn is_done(&self) -> bool {
@@ -392,11 +405,16 @@ impl Client {
     pub fn text(self, whole: &Value) -> String {
         let texts = |list: &Value, kind: &str| {
             let list = list.as_array().into_iter().flatten();
-            list.filter(|block| block["type"] == kind).filter_map(|block| block["text"].as_str()).collect::<String>()
+            list.filter(|block| block["type"] == kind)
+                .filter_map(|block| block["text"].as_str())
+                .collect::<String>()
         };
         match self {
             Self::Messages => texts(&whole["content"], "text"),
-            Self::Chat => whole["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned(),
+            Self::Chat => whole["choices"][0]["message"]["content"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             Self::Responses => {
                 let items = whole["output"].as_array().into_iter().flatten();
                 items.map(|item| texts(&item["content"], "output_text")).collect()
@@ -459,6 +477,14 @@ impl Client {
             }
             Self::Responses => {
                 assert!(!answer.text.contains("[DONE]"), "{}", answer.text);
+                if events.len() == 1 {
+                    assert!(
+                        last["type"] == "error" && last["sequence_number"] == 0,
+                        "{}",
+                        answer.text
+                    );
+                    return (text(&last["code"]), text(&last["message"]));
+                }
                 assert_eq!(last["type"], "response.failed", "{}", answer.text);
                 for (at, event) in events.iter().enumerate() {
                     assert_eq!(event["sequence_number"], at, "{}", answer.text);
