@@ -398,7 +398,7 @@ async fn k084_a_call_cut_by_the_limit_is_never_offered_as_whole() {
 
 #[actix_rt::test]
 async fn an_answer_that_never_begins_times_out() {
-    let world = World::with("upstream.first_byte_secs = 0.2\n").await;
+    let world = World::with("upstream.first_byte_secs = 0.05\n").await;
     for (client, model, path) in WAYS {
         for stream in [false, true] {
             let answer = world
@@ -418,7 +418,7 @@ async fn an_answer_that_never_begins_times_out() {
 
 #[actix_rt::test]
 async fn silence_in_an_answer_ends_it_as_an_error() {
-    let world = World::with("upstream.silence_secs = 0.2\nstream.heartbeat_secs = 0.05\n").await;
+    let world = World::with("upstream.silence_secs = 0.1\nstream.heartbeat_secs = 0.03\n").await;
     for (client, model, _) in WAYS {
         let answer = world
             .post(client.path(), &client.body(model, "[[sim:silence]] hi", true))
@@ -682,7 +682,7 @@ async fn comments_and_slow_pieces_from_upstream_change_nothing() {
 
 #[actix_rt::test]
 async fn k089_a_client_that_leaves_frees_upstream_at_once() {
-    let world = World::new().await;
+    let world = World::with("stream.heartbeat_secs = 0.05\n").await;
     for (client, model, _) in WAYS {
         for fault in ["hang", "silence"] {
             for stream in [false, true] {
