@@ -74,6 +74,11 @@ pub struct Invalidate {
     pub why: String,
 }
 
+/// Upstream took the credential that came in place of a refused one.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Confirm;
+
 #[derive(Debug, Message)]
 #[rtype(result = "Snapshot")]
 pub struct GetSnapshot;
@@ -96,7 +101,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const PERMANENT_PAUSE: Duration = Duration::from_secs(600);
 /// On demand, a permanent refusal is questioned this often.
 const ON_DEMAND_PAUSE: Duration = Duration::from_secs(30);
-/// Credentials refused one after the other open a circuit: three within this time.
+/// Credentials refused one after the other, none of them of any use, open a circuit: three within this time.
 const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
 const REFUSALS: usize = 3;
 const CIRCUIT: Duration = Duration::from_secs(60);
@@ -231,6 +236,12 @@ impl Keeper {
         });
         self.last_try = None;
         true
+    }
+
+    /// A fresh credential has helped: refusals so far had a reason, and another exchange is worth its price.
+    fn confirm(&mut self) {
+        self.refusals.clear();
+        self.circuit = Duration::ZERO;
     }
 
     fn snapshot(&self, refreshing: bool, now: Instant) -> Snapshot {
@@ -391,6 +402,14 @@ impl Handler<Invalidate> for TokenActor {
     }
 }
 
+impl Handler<Confirm> for TokenActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Confirm, _: &mut Self::Context) {
+        self.keeper.confirm();
+    }
+}
+
 impl Handler<GetSnapshot> for TokenActor {
     type Result = MessageResult<GetSnapshot>;
 
@@ -467,6 +486,16 @@ mod tests {
         assert!(keeper.invalidate(2, "", start));
         assert!(!keeper.invalidate(2, "", start), "one refresh for all who complain");
         assert!(matches!(keeper.look_up(start), Lookup::Fetch));
+    }
+
+    #[test]
+    fn refusals_that_a_fresh_credential_mends_open_no_circuit() {
+        let (mut keeper, start) = (Keeper::default(), Instant::now());
+        for generation in 1..=9 {
+            keeper.succeeded(got(), start, 0.0);
+            assert!(keeper.invalidate(generation, "", start), "{generation}");
+            keeper.confirm();
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The answer, handed to the door: a stream under way, a stream gathered into a whole, or a refusal in the words this
 //! client acts on.
 
-use super::attempt::{Content, Opened, is_stream, now_unix};
+use super::attempt::{is_stream, now_unix};
 use super::journal::Journal;
+use super::opening::{Content, Opened};
 use super::stream::Flow;
 use super::{Call, Client, Error, OverflowAsStream, Relay};
 use crate::protocol::Protocol;

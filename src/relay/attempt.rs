@@ -6,9 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::admission::Target;
-use super::error::passed_on;
 use super::journal::Journal;
-use super::stream::Flow;
+use super::opening::Opened;
 use super::{Call, Client, Error, Relay, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
@@ -18,23 +17,11 @@ use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
 use crate::translate::ids::Ids;
 use crate::translate::rules::session;
-use crate::translate::{Context, Heard, Hints, Memory, Object, Outgoing, healing, pairs};
+use crate::translate::{Context, Hints, Memory, Object, Outgoing, healing, pairs};
 use crate::upstream::copilot::{self, Endpoint};
 
 /// Endpoints that upstream has refused for a model although its catalogue names them.
 const REFUSED: &str = "routes.refused";
-
-/// An answer whose first sign has come and was no failure.
-pub(super) struct Opened {
-    /// Those of upstream's headers that may pass, and ours.
-    pub headers: Vec<(String, String)>,
-    pub content: Content,
-}
-
-pub(super) enum Content {
-    Whole { body: Value, heard: Heard },
-    Stream(Box<Flow>),
-}
 
 impl Relay {
     /// Tries until an answer has begun, or no rule knows better.
@@ -58,7 +45,7 @@ impl Relay {
         loop {
             let way = ways[0];
             journal.sent_by(way);
-            let refused = match self.open(call, target, way, &request, cause).await {
+            let refused = match self.open(call, target, way, &mut request, cause).await {
                 Ok(opened) => return Ok(opened),
                 Err(refused) => refused,
             };
@@ -134,20 +121,17 @@ impl Relay {
         call: &Call,
         target: &Target,
         way: Protocol,
-        request: &Outgoing,
+        request: &mut Outgoing,
         cause: Cause,
     ) -> Result<Opened, Error> {
         let model = target.model();
         let wants_stream = is_stream(&call.body);
         let streams = wants_stream || self.must_stream(way, model, &request.body);
-        let body = if streams && !wants_stream {
-            let mut body = request.body.clone();
-            body.insert("stream".into(), json!(true));
-            serde_json::to_vec(&body)
-        } else {
-            serde_json::to_vec(&request.body)
-        };
-        let body = body.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        if streams && !wants_stream {
+            request.body.insert("stream".into(), json!(true));
+        }
+        let body =
+            serde_json::to_vec(&request.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
         let ask = copilot::Call {
             endpoint: endpoint(way),
             body: Some(body.into()),
@@ -160,52 +144,10 @@ impl Relay {
             request_id: uuid::Uuid::new_v4().to_string(),
         };
         let answer = self.dispatch(model, way, &request.body, ask).await?;
-        let mut headers = passed_on(&answer.headers);
-        headers.push(("x-copilot-model".into(), model.id.clone()));
         let ids = Ids::new(call.client.request_id.clone(), now_unix());
-        let mut translator = pairs::translator(call.client.protocol, way, request.reply.clone(), ids);
-        let fail = |failure: Failure| Error {
-            failure,
-            headers: passed_on(&answer.headers),
-        };
-        if is_event_stream(&answer) {
-            let headers_of_answer = answer.headers.clone();
-            let mut flow = Flow::new(answer.body, translator, self.settings.heartbeat, self.closing.clone());
-            if wants_stream {
-                flow.begin().await.map_err(|failure| Error {
-                    failure,
-                    headers: passed_on(&headers_of_answer),
-                })?;
-            }
-            return Ok(Opened {
-                headers,
-                content: Content::Stream(Box::new(flow)),
-            });
-        }
-        let status = answer.status;
-        let failed = fail(Failure::new(
-            Kind::UpstreamGarbage,
-            format!("upstream answered {status} with something that is no answer"),
-        ));
-        let body = answer
-            .whole(self.settings.max_answer_bytes)
-            .await
-            .map_err(|error| super::error::of_upstream(&error))?;
-        let Ok(whole @ Value::Object(_)) = serde_json::from_slice(&body) else {
-            return Err(failed);
-        };
-        let content = if wants_stream {
-            let mut frames = Vec::new();
-            translator.whole(whole, &mut frames)?;
-            Content::Stream(Box::new(Flow::replayed(frames, translator, self.closing.clone())))
-        } else {
-            let body = translator.answer(whole)?;
-            Content::Whole {
-                body,
-                heard: translator.heard().clone(),
-            }
-        };
-        Ok(Opened { headers, content })
+        let translator = pairs::translator(call.client.protocol, way, request.reply.clone(), ids);
+        let opened = self.opened(answer, translator, wants_stream).await?;
+        Ok(opened.by(model))
     }
 
     /// Whether upstream is asked for a stream although the client wants one whole answer.
@@ -309,12 +251,6 @@ fn endpoint(way: Protocol) -> Endpoint {
 
 pub(super) fn is_stream(body: &Object) -> bool {
     body.get("stream").is_some_and(|stream| stream == true)
-}
-
-fn is_event_stream(answer: &crate::upstream::Answer) -> bool {
-    answer
-        .header("content-type")
-        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
 }
 
 pub(super) fn now_unix() -> u64 {

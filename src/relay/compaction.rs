@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use super::admission::Target;
 use super::answer::Answer;
-use super::attempt::{Content, is_stream, now_unix};
+use super::attempt::{is_stream, now_unix};
 use super::journal::Journal;
+use super::opening::Content;
 use super::stream::Flow;
 use super::{Call, Error, Relay};
 use crate::protocol::Protocol;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{of_upstream, passed_on};
 use super::{Error, Relay};
-use crate::actors::token::{Credential, GetCredential, Invalidate};
+use crate::actors::token::{Confirm, Credential, GetCredential, Invalidate};
 use crate::protocol::failure::{Failure, Kind};
 use crate::translate::upstream_failure;
 use crate::upstream::Answer;
@@ -44,10 +44,18 @@ impl Relay {
                     request_id: uuid::Uuid::new_v4().to_string(),
                     ..call.clone()
                 };
-                let second = self.send_once(&fresh, &again).await;
-                second.map_err(|refusal| refusal.error)
+                let answered = self.send_once(&fresh, &again).await;
+                self.confirm(answered.is_ok());
+                answered.map_err(|refusal| refusal.error)
             }
             None => Err(refusal.error),
+        }
+    }
+
+    /// Tells the keeper whether the credential it gave in place of another has helped.
+    pub(super) fn confirm(&self, helped: bool) {
+        if helped {
+            self.actors.token.do_send(Confirm);
         }
     }
 

@@ -25,6 +25,7 @@ pub mod embeddings;
 mod error;
 mod exchange;
 mod journal;
+mod opening;
 mod settings;
 mod socket;
 pub mod stream;
@@ -34,8 +35,8 @@ pub use answer::Answer;
 pub use error::Error;
 pub use settings::{OverflowAsStream, Settings, WebSearch};
 
-use attempt::Opened;
 use journal::Journal;
+use opening::Opened;
 use socket::Lane;
 
 /// One thread's way to Copilot.

@@ -100,7 +100,11 @@ impl Relay {
             _ => return Ok(first),
         };
         Ok(match self.renew(&credential, why).await? {
-            Some(fresh) => self.send_once_by(lane, &access(&fresh), turn).await,
+            Some(fresh) => {
+                let answered = self.send_once_by(lane, &access(&fresh), turn).await;
+                self.confirm(answered.is_ok());
+                answered
+            }
             None => first,
         })
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::journal::Journal;
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::sse::{Decoder, Frame};
+use crate::protocol::sse::{Decoder, Frame, MAX_FRAME, TooLong};
 use crate::translate::{Heard, Translator, fold};
 use crate::upstream;
 
@@ -32,6 +32,10 @@ pub enum Piece {
 pub struct Flow {
     upstream: Option<upstream::Body>,
     decoder: Decoder,
+    /// The body so far, where it is a JSON object after all and no stream of events, whatever its type says.
+    unframed: Option<BytesMut>,
+    /// A byte has come.
+    heard: bool,
     /// `None` for a stream of ours that is already complete.
     translator: Option<Box<dyn Translator>>,
     /// Decoded, not yet translated; kept for its memory.
@@ -79,6 +83,8 @@ impl Flow {
         Self {
             upstream: None,
             decoder: Decoder::default(),
+            unframed: None,
+            heard: false,
             translator: None,
             frames: Vec::new(),
             ready: frames,
@@ -183,43 +189,66 @@ impl Flow {
         };
         match upstream.next().await {
             Some(Ok(bytes)) => self.take(bytes),
-            Some(Err(error)) => Err(super::error::of_upstream(&error)),
+            // A turn that was already told its ending has lost nothing.
+            Some(Err(error)) => self.end().map_err(|_| super::error::of_upstream(&error)),
             None => self.end(),
         }
     }
 
     fn take(&mut self, bytes: Bytes) -> Result<(), Failure> {
-        let Some(translator) = &mut self.translator else {
-            return Ok(());
-        };
+        if !std::mem::replace(&mut self.heard, true) && bytes.trim_ascii_start().starts_with(b"{") {
+            self.unframed = Some(BytesMut::new());
+        }
+        if let Some(body) = &mut self.unframed {
+            body.extend_from_slice(&bytes);
+            return if body.len() > MAX_FRAME {
+                Err(too_long())
+            } else {
+                Ok(())
+            };
+        }
         let decoded = self.decoder.feed(bytes, &mut self.frames);
-        for frame in self.frames.drain(..) {
-            if !translator.is_over() {
-                translator.feed(frame, &mut self.ready)?;
-            }
-        }
-        decoded.map_err(|error| Failure::new(Kind::Stream, error.to_string()))?;
-        if translator.is_over() {
-            self.close(false);
-        }
-        Ok(())
+        self.translate()?;
+        decoded.map_err(|_| too_long())
     }
 
     /// Upstream has closed its stream.
     fn end(&mut self) -> Result<(), Failure> {
-        let Some(translator) = &mut self.translator else {
-            return Ok(());
-        };
-        self.decoder.finish(&mut self.frames);
-        for frame in self.frames.drain(..) {
-            if !translator.is_over() {
-                translator.feed(frame, &mut self.ready)?;
+        if let Some(body) = self.unframed.take() {
+            let whole = serde_json::from_slice(&body).map_err(|_| Failure::truncated())?;
+            if let Some(translator) = &mut self.translator {
+                translator.whole(whole, &mut self.ready)?;
             }
+        } else {
+            self.decoder.finish(&mut self.frames);
+            // The last event may lack its end, and then it is no event.
+            self.frames.retain(|frame| frame.is_done() || is_json(&frame.data));
+            self.translate()?;
         }
-        if !translator.is_over() {
+        if let Some(translator) = self.translator.as_mut().filter(|translator| !translator.is_over()) {
             translator.end(&mut self.ready)?;
         }
         self.close(true);
+        Ok(())
+    }
+
+    /// Hands what is decoded to the translator; after the client's ending nothing matters any more.
+    fn translate(&mut self) -> Result<(), Failure> {
+        let Some(translator) = &mut self.translator else {
+            return Ok(());
+        };
+        for frame in self.frames.drain(..) {
+            if translator.is_over() {
+                break;
+            }
+            if std::str::from_utf8(&frame.data).is_err() {
+                return Err(Failure::new(Kind::Stream, "upstream sent an event that is not UTF-8"));
+            }
+            translator.feed(frame, &mut self.ready)?;
+        }
+        if translator.is_over() && self.upstream.is_some() {
+            self.close(false);
+        }
         Ok(())
     }
 
@@ -237,8 +266,9 @@ impl Flow {
 
     /// The answer is complete. What upstream still has to close, it closes beside us.
     fn close(&mut self, ended: bool) {
+        let Some(mut rest) = self.upstream.take() else { return };
         self.write_down();
-        if let Some(mut rest) = self.upstream.take().filter(|_| !ended) {
+        if !ended {
             actix_rt::spawn(async move {
                 let drain = async { while let Some(Ok(_)) = rest.next().await {} };
                 let _ = tokio::time::timeout(LINGER, drain).await;
@@ -251,6 +281,14 @@ impl Flow {
             journal.ended(translator.heard());
         }
     }
+}
+
+fn is_json(data: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
+}
+
+fn too_long() -> Failure {
+    Failure::new(Kind::Stream, TooLong.to_string())
 }
 
 /// Waits until streams must be cut; for ever where nobody can say so any more.

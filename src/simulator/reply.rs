@@ -102,19 +102,19 @@ impl Refusal {
         code.unwrap_or("bad_request").to_owned()
     }
 
-    /// The refusal as Copilot sends it.
+    /// The refusal as Copilot sends it: JSON under the name of plain text, unless a type is among the headers.
     pub fn response(&self, request: &HttpRequest) -> HttpResponse {
         let mut response = head(request, self.status);
+        let (kind, body) = match &self.body {
+            Body::Text(text) => (PLAIN, format!("{text}\n")),
+            Body::Json(body) => (PLAIN, format!("{}\n", sorted(body.clone()))),
+            Body::Html(text) => ("text/html", text.clone()),
+        };
+        response.insert_header((CONTENT_TYPE, kind));
         for (name, value) in &self.headers {
             response.insert_header((name.as_str(), value.as_str()));
         }
-        match &self.body {
-            Body::Text(text) => response.insert_header((CONTENT_TYPE, PLAIN)).body(format!("{text}\n")),
-            Body::Json(body) => response
-                .insert_header((CONTENT_TYPE, PLAIN))
-                .body(format!("{}\n", sorted(body.clone()))),
-            Body::Html(text) => response.insert_header((CONTENT_TYPE, "text/html")).body(text.clone()),
-        }
+        response.body(body)
     }
 
     /// The refusal as GitHub's REST interface sends it.

@@ -1,0 +1,8 @@
+//! The whole proxy: real doors, real actors, real connections, with the simulator as its Copilot. Tests that stand for a
+//! case of the conformance list carry its number.
+
+mod support;
+
+mod faults;
+mod generation;
+mod surface;
