@@ -234,7 +234,7 @@ async fn an_error_as_first_event_is_still_a_status() {
 async fn k058_k096_k133_a_stream_that_breaks_is_told_as_broken() {
     let world = World::new().await;
     for (client, model, path) in WAYS {
-        for fault in ["cut after=6", "no-end", "error-in-stream after=6"] {
+        for fault in ["cut after=3", "no-end", "error-in-stream after=3"] {
             for prompt in ["hi", "please call get_weather {\"city\": \"Oslo\"}"] {
                 let prompt = format!("[[sim:{fault}]] {prompt}");
                 let place = format!("{client:?} {model} {fault}");
