@@ -32,6 +32,7 @@ pub mod guard;
 pub mod healing;
 pub mod history;
 pub mod ids;
+pub mod invariants;
 pub mod items;
 pub mod native;
 pub mod pairs;
