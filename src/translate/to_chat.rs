@@ -31,6 +31,8 @@ pub struct ToChat {
     carriers: Vec<String>,
     /// The one slot for state has been used: clients take a second value for an error.
     opaque_sent: bool,
+    /// Characters of the answer so far: where a citation stands that has no place of its own.
+    said: u64,
     usage: Option<Usage>,
     finished: bool,
     over: bool,
@@ -58,6 +60,7 @@ impl ToChat {
             reasoning: String::new(),
             carriers: Vec::new(),
             opaque_sent: false,
+            said: 0,
             usage: None,
             finished: false,
             over: false,
@@ -111,8 +114,9 @@ impl ToChat {
         }
     }
 
-    fn content(&self, text: &str, out: &mut Vec<Frame>) {
+    fn content(&mut self, text: &str, out: &mut Vec<Frame>) {
         if !text.is_empty() {
+            self.said += text.chars().count() as u64;
             self.delta(out, |delta| delta.set("content", text));
         }
     }
@@ -249,8 +253,8 @@ impl Writer for ToChat {
                         note.object("url_citation", |fields| {
                             fields.set("url", &cite.url);
                             fields.set("title", &cite.title);
-                            fields.set("start_index", &cite.start.unwrap_or(0));
-                            fields.set("end_index", &cite.end.unwrap_or(0));
+                            fields.set("start_index", &cite.start.unwrap_or(self.said));
+                            fields.set("end_index", &cite.end.unwrap_or(self.said));
                         });
                     });
                 });
