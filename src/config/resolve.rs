@@ -106,7 +106,6 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
             show_reasoning: read.switch("chat.show_reasoning"),
             min_output_tokens: read.whole("responses.min_output_tokens", 1, 1_000_000u64)?,
             drop_item_references: read.switch("responses.drop_item_references"),
-            web_search: false,
         },
         compaction_is_agent: read.switch("initiator.compaction_is_agent"),
         trust_client: read.switch("initiator.trust_client"),

@@ -3,7 +3,8 @@
 //! A request goes from the client's shape to the upstream's by one function of [`Context`] → [`Outgoing`], one file a
 //! pair in `request/`, the same-protocol edits in `native/`. The answer comes back through a [`Translator`]: frames in,
 //! frames out. Between two protocols that is a [`Bridge`](bridge::Bridge) of one [`Reader`] and one [`Writer`], which
-//! meet in the [`turn`]'s events. A whole answer is the [`fold`] of its stream.
+//! meet in the [`turn`]'s events. A whole answer is the [`fold`] of its stream. What each pair carries, refuses or drops is
+//! the table of [`losses`]; what every client's stream must be is in [`invariants`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,7 +32,9 @@ pub mod guard;
 pub mod healing;
 pub mod history;
 pub mod ids;
+pub mod invariants;
 pub mod items;
+pub mod losses;
 pub mod native;
 pub mod pairs;
 pub mod request;
@@ -72,8 +75,6 @@ pub struct Tuning {
     pub show_reasoning: bool,
     pub min_output_tokens: u64,
     pub drop_item_references: bool,
-    /// Messages' web search is served elsewhere: keep the tool for the relay to see.
-    pub web_search: bool,
 }
 
 impl Default for Tuning {
@@ -87,7 +88,6 @@ impl Default for Tuning {
             show_reasoning: true,
             min_output_tokens: 16,
             drop_item_references: false,
-            web_search: false,
         }
     }
 }
@@ -158,8 +158,6 @@ pub struct Reply {
     pub web_search: bool,
     /// Responses: request fields that the response object repeats.
     pub echo: Object,
-    /// An early estimate of the prompt's size, for `message_start`.
-    pub input_estimate: u64,
 }
 
 /// How the client knows a tool that went upstream under another name or shape.

@@ -359,7 +359,7 @@ impl ToMessages {
         }
     }
 
-    /// What is known of the tokens; an estimate where upstream has not told the prompt's size.
+    /// What is known of the tokens.
     fn usage(&self) -> Value {
         let told = self
             .usage
@@ -367,7 +367,6 @@ impl ToMessages {
             .or(Some(self.searches))
             .filter(|&searches| searches > 0);
         let usage = Usage {
-            input: self.usage.input.or(Some(self.reply.input_estimate)),
             searches: told.filter(|_| self.reply.web_search),
             ..self.usage
         };

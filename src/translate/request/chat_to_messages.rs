@@ -1,6 +1,4 @@
 //! A Chat client's request for a Messages upstream.
-//!
-//! Lost: `n`, penalties, `logit_bias`, `seed`, `logprobs`, `prediction`, `store`, `metadata`, `service_tier`.
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::protocol::Protocol::{Chat, Messages};
 use crate::protocol::failure::Failure;
 use crate::translate::chat_history::{self, Answer, JOINT, Style};
-use crate::translate::rules::reasoning::Wish;
+use crate::translate::rules::reasoning::{self, Wish};
 use crate::translate::rules::structured::Form;
 use crate::translate::rules::tools::{CallIds, Toolbox};
 use crate::translate::rules::{attribution, cache_marks, images, sampling, searches, session, thoughts};
@@ -47,6 +47,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
             model: context.requested.to_owned(),
             ran: context.model.id.clone(),
             show_reasoning: wish.shows,
+            omit_thinking: reasoning::omits_text(&body),
             tools: toolbox.client_tools(),
             stops,
             web_search: toolbox.web_search,

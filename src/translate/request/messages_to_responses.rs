@@ -8,7 +8,7 @@ use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::translate::carrier::{Carrier, Compacted};
 use crate::translate::rules::images::{self, Part};
-use crate::translate::rules::reasoning::Wish;
+use crate::translate::rules::reasoning::{self, Wish};
 use crate::translate::rules::structured::Form;
 use crate::translate::rules::tools::{CallIds, Toolbox};
 use crate::translate::rules::{attribution, sampling, searches, thoughts};
@@ -45,6 +45,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
             model: context.requested.to_owned(),
             ran: context.model.id.clone(),
             show_reasoning: wish.shows,
+            omit_thinking: reasoning::omits_text(&body),
             tools: toolbox.client_tools(),
             stops,
             web_search: toolbox.web_search,

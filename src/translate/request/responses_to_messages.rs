@@ -1,23 +1,19 @@
 //! A Responses client's request for a Messages upstream.
 //!
-//! Lost: `store`, `include`, `prompt_cache_key`, `client_metadata`, `service_tier`, `text.verbosity`,
-//! `reasoning.summary`, `truncation`, `context_management`, `safety_identifier`, `metadata`, `max_tool_calls`,
-//! `top_logprobs`. Codex sends them always, so none is refused.
+//! Much that Codex always sends means nothing here and is left out rather than refused: see the table of
+//! [`losses`](crate::translate::losses).
 
 use serde_json::Value;
 
 use super::into_messages::{History, compose};
 use crate::protocol::Protocol::{Messages, Responses};
 use crate::protocol::failure::{Failure, Kind};
-use crate::translate::carrier::{Carrier, Compacted};
+use crate::translate::compaction;
 use crate::translate::response_object::echo;
 use crate::translate::rules::images::{self, Part};
 use crate::translate::rules::tools::{Toolbox, output_of};
-use crate::translate::rules::{field, list, thoughts};
+use crate::translate::rules::{field, list, searches, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply};
-
-/// Said before a summary that stands for the conversation so far.
-const SUMMARISED: &str = "The earlier conversation was summarised as follows:";
 
 pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     let reply = Reply {
@@ -52,8 +48,12 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
         }
         "agent_message" => history.person(images::parts(&item["content"])),
         "reasoning" => history.thoughts(&thoughts::of_item(item, context.model), context),
-        "compaction" | "compaction_summary" => history.person(summary(item)?),
-        "web_search_call" => history.answer(searched(item)),
+        "compaction" | "compaction_summary" => {
+            for read in compaction::unwrap(item.clone(), None)? {
+                history.person(images::parts(&read["content"]));
+            }
+        }
+        "web_search_call" => history.answer(searches::of_item(item).map(Part::Text).into_iter().collect()),
         "item_reference" if !context.tuning.drop_item_references => return Err(unknown(item)),
         _ => {
             if let Some((call, output)) = output_of(item) {
@@ -64,26 +64,6 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
         }
     }
     Ok(())
-}
-
-/// The history that a compaction stands for, if it is in words.
-fn summary(item: &Value) -> Result<Vec<Part>, Failure> {
-    let state = item["encrypted_content"].as_str().unwrap_or_default();
-    match Carrier::decode(state) {
-        Some(Carrier::Compaction {
-            held: Compacted::Text(text),
-            ..
-        }) => Ok(vec![Part::Text(format!("{SUMMARISED}\n{text}"))]),
-        _ => Err(Failure::bad("input", "compaction item belongs to another model family")),
-    }
-}
-
-fn searched(item: &Value) -> Vec<Part> {
-    let query = item["action"]["query"].as_str();
-    query
-        .map(|query| Part::Text(format!("[web search: {query}]")))
-        .into_iter()
-        .collect()
 }
 
 fn unknown(item: &Value) -> Failure {
@@ -103,6 +83,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::catalog::Model;
+    use crate::translate::carrier::{Carrier, Compacted};
     use crate::translate::rules::{Fixture, any_json, model};
 
     fn haiku() -> Arc<Model> {

@@ -224,6 +224,11 @@ pub fn shows(client: Protocol, body: &Object, context: &Context) -> bool {
     Wish::read(client, body, context.hints, context.tuning).shows
 }
 
+/// Whether a Messages client wants the state of thinking without its text, for `Reply.omit_thinking`.
+pub fn omits_text(body: &Object) -> bool {
+    field(body, "thinking")["display"] == "omitted"
+}
+
 /// Whether a model reasons at all.
 pub fn reasons(model: &Model) -> bool {
     let supports = &model.supports;

@@ -16,6 +16,7 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
 use crate::translate::carrier::{Carrier, Compacted};
+use crate::translate::guard::Guard;
 use crate::translate::ids::Ids;
 use crate::translate::rules::usage;
 use crate::translate::turn::Usage;
@@ -35,6 +36,7 @@ pub struct Relay {
     done: BTreeMap<u64, Value>,
     /// The turn's reasoning so far.
     reasoned: Kept,
+    guard: Guard,
     heard: Heard,
 }
 
@@ -125,6 +127,7 @@ impl Relay {
             latest: 0,
             done: BTreeMap::new(),
             reasoned,
+            guard: Guard::default(),
             heard: Heard::default(),
         }
     }
@@ -135,6 +138,7 @@ impl Translator for Relay {
         if self.stage == Stage::Over || frame.is_done() || frame.data.trim_ascii().is_empty() {
             return Ok(());
         }
+        self.guard.event()?;
         let Some(event) = Event::read(&frame.data) else {
             return Err(Failure::new(Kind::Stream, "upstream sent an event that is not JSON"));
         };
@@ -151,6 +155,11 @@ impl Translator for Relay {
                 self.start(&Value::Null, out);
                 let index = self.index_of(&event);
                 self.item_done(index, event.value("item"), out);
+            }
+            "response.function_call_arguments.delta" => {
+                let index = usize::try_from(self.index_of(&event)).unwrap_or(usize::MAX);
+                self.guard.arguments(index, &event.text("delta").unwrap_or_default())?;
+                self.pass(&kind, &event, out);
             }
             _ => self.pass(&kind, &event, out),
         }

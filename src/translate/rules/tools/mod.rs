@@ -109,11 +109,7 @@ impl<'a> Toolbox<'a> {
         }
         toolbox.web_search = client == Protocol::Messages && shelf.tools.iter().any(Tool::is_search);
         if way != Protocol::Responses || is_refused("web_search") {
-            if context.tuning.web_search && toolbox.web_search {
-                shelf.serve_search_elsewhere();
-            } else {
-                shelf.drop_search();
-            }
+            shelf.drop_search();
         }
         toolbox.tools = shelf.tools;
         toolbox.read_choice(client, body, &shelf.dropped)?;

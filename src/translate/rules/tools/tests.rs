@@ -140,15 +140,6 @@ fn k037_responses_searches_itself() {
 }
 
 #[test]
-fn a_search_served_elsewhere_is_a_function() {
-    let mut fixture = fixture(GPT);
-    fixture.tuning.web_search = true;
-    let body = json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]});
-    let (out, _) = read(Messages, Chat, &fixture, &body).unwrap();
-    assert_eq!(out["tools"][0]["function"]["name"], "web_search");
-}
-
-#[test]
 fn k052_a_choice_that_forces_a_dropped_tool_is_refused() {
     let tools = json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "code_execution_20250825", "name": "code_execution"}]);
     for choice in [

@@ -134,15 +134,6 @@ impl Shelf {
             self.dropped.push("web_search".to_owned());
         }
     }
-
-    /// Makes web search a function whose calls are served on this side of upstream.
-    pub fn serve_search_elsewhere(&mut self) {
-        for tool in self.tools.iter_mut().filter(|tool| tool.is_search()) {
-            let schema = json!({"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]});
-            tool.offer = function(&schema, &Value::Null);
-            "Searches the web.".clone_into(&mut tool.description);
-        }
-    }
 }
 
 fn function(schema: &Value, strict: &Value) -> Offer {

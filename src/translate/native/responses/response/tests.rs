@@ -256,3 +256,20 @@ fn k168_a_whole_answer_is_its_stream_gathered() {
     assert_eq!(response["output"].as_array().unwrap().len(), 6);
     assert_eq!(response["status"], "incomplete");
 }
+
+#[test]
+fn k085_arguments_that_run_away_in_whitespace_are_cut_off() {
+    let delta =
+        |kind: &str, delta: String| frame(&json!({"type": kind, "output_index": 0, "item_id": "a", "delta": delta}));
+    let (mut relay, mut out) = (relay(), Vec::new());
+    relay.feed(frame(&created()), &mut out).unwrap();
+    let input = delta("response.custom_tool_call_input.delta", "\n".repeat(30));
+    relay.feed(input, &mut out).unwrap();
+    let arguments = "response.function_call_arguments.delta";
+    relay.feed(delta(arguments, "{\"a\":".into()), &mut out).unwrap();
+    relay.feed(delta(arguments, "\n".repeat(20)), &mut out).unwrap();
+    let failure = relay.feed(delta(arguments, "\n".into()), &mut out).unwrap_err();
+    assert_eq!(failure.message, "upstream produced an unbounded whitespace sequence");
+    relay.fail(&failure, &mut out);
+    assert_eq!(events_of(&out).last().unwrap()["type"], "response.failed");
+}
