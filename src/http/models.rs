@@ -1,5 +1,5 @@
 //! The models, as each family of clients wants to read them. Knows queries and headers; the fields are
-//! [`catalogue`](super::catalogue)'s.
+//! [`catalogue`]'s.
 
 use std::collections::BTreeMap;
 

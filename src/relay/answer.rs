@@ -49,7 +49,7 @@ impl Relay {
                         body: body.to_string(),
                     })
                 }
-                Err(failure) => self.refuse(call, Error { failure, headers }, journal),
+                Err(failure) => self.refuse(call, Error::new(failure, headers), journal),
             },
         }
     }
@@ -86,7 +86,7 @@ impl Relay {
             writer.fail(&failure, &mut frames);
             let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
             return Ok(Answer::Stream {
-                headers,
+                headers: headers.into_vec(),
                 flow: Box::new(flow),
             });
         }

@@ -6,15 +6,21 @@ use crate::upstream;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     pub failure: Failure,
-    pub headers: Vec<(String, String)>,
+    pub headers: Box<[(String, String)]>,
+}
+
+impl Error {
+    pub fn new(failure: Failure, headers: Vec<(String, String)>) -> Self {
+        Self {
+            failure,
+            headers: headers.into_boxed_slice(),
+        }
+    }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            headers: Vec::new(),
-        }
+        Self::new(failure, Vec::new())
     }
 }
 
