@@ -213,7 +213,7 @@ const cases = [
 
   ["a request is approved by a tap on a phone", PHONE, async (page) => {
     await open(page);
-    const answer = ask("hello", "gpt-4.1");
+    const answer = ask("hello", "gpt-4o");
     const approve = page.getByRole("button", { name: /^Approve/ });
     await visible(approve);
     assert.equal(await overflows(page), false);
@@ -221,7 +221,7 @@ const cases = [
     await shot(page, "phone-approval");
     await approve.tap();
     assert.equal((await answer).status, 200);
-    await visible(page.getByRole("row", { name: "gpt-4.1 for browser-test/1.0, 200" }).first());
+    await visible(page.getByRole("row", { name: "gpt-4o for browser-test/1.0, 200" }).first());
     assert.equal(await overflows(page), false);
     await shot(page, "phone-answered");
   }],
