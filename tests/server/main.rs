@@ -6,3 +6,4 @@ mod support;
 mod faults;
 mod generation;
 mod surface;
+mod whole_answers;
