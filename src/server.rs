@@ -28,6 +28,7 @@ use crate::relay::Relay;
 use crate::secret::Secret;
 use crate::translate::upstream_failure;
 use crate::upstream::copilot::{Access, Call, Endpoint};
+use crate::upstream::github::RefusalKind;
 use crate::upstream::{self, Copilot, GitHub, Setup, github};
 
 mod signals;
@@ -89,6 +90,8 @@ pub struct Report {
     pub models: Vec<String>,
     /// Why it cannot serve yet.
     pub problem: Option<String>,
+    /// The problem is the GitHub token: waiting will not help.
+    pub refused: bool,
 }
 
 /// Before the last moment by this much, streams are told that they end.
@@ -177,7 +180,7 @@ impl Running {
                 report.usage = Some(Value::clone(&usage));
             }
             if let Ok(Err(why)) = credential {
-                report.problem = Some(why.message);
+                (report.problem, report.refused) = (Some(why.message), why.refused);
                 return report;
             }
             match self.actors.catalog.send(GetCatalog).await {
@@ -317,9 +320,12 @@ fn exchange_error(error: github::Error) -> ExchangeError {
         message.push_str(&format!(" (see {url})"));
     }
     let retry_after = refusal.and_then(|refusal| refusal.retry_after);
+    let refused =
+        refusal.is_some_and(|refusal| matches!(refusal.kind, RefusalKind::SignedOut | RefusalKind::WrongToken));
     ExchangeError {
         message,
         permanent: error.is_permanent(),
+        refused,
         retry_after,
     }
 }

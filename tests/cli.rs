@@ -224,6 +224,7 @@ fn bad_usage_is_2() {
         &["start", "--account-type", "premium"],
         &["start", "--log-format", "xml"],
         &["start", "--rate-limit", "soon"],
+        &["start", "--rate-limit", "-1"],
         &["start", "--model", "m"],
         &["config", "check"],
         &["completions", "tcsh"],
@@ -411,6 +412,20 @@ fn a_token_that_copilot_does_not_take_is_not_stored() {
 }
 
 #[test]
+fn a_token_that_github_refuses_ends_the_start() {
+    let program = Program::new();
+    let github = FakeGitHub::new(&[]);
+    let output = github
+        .on(&mut program.command(&["start", "--port", "0"]))
+        .env("GH_TOKEN", "ghu_revoked")
+        .output()
+        .unwrap();
+    let ran = Ran::from(output);
+    ran.fails("gives no access to Copilot", "copilot-proxy auth");
+    assert!(!ran.err.contains("ghu_revoked") && !ran.out.contains("is ready on"));
+}
+
+#[test]
 fn a_person_signs_in_with_a_code() {
     let program = Program::new();
     let polls = [
@@ -576,6 +591,22 @@ fn health_is_an_exit_code() {
     program
         .run(&["health", "--port", &free])
         .fails("no proxy answers on 127.0.0.1:", "--port");
+}
+
+/// In a container every command sees the variables of the server, and not its flags.
+#[test]
+fn commands_that_open_no_door_need_no_key() {
+    let program = Program::new();
+    let open = |arguments: &[&str]| {
+        let output = program
+            .command(arguments)
+            .env("COPILOT_PROXY_SERVER__HOST", "0.0.0.0")
+            .output();
+        Ran::from(output.unwrap())
+    };
+    open(&["start", "--simulator"]).fails("refusing to listen on 0.0.0.0", "--allow-unauthenticated");
+    open(&["check-usage"]).fails("not signed in", "copilot-proxy auth");
+    open(&["health", "--port", "1"]).fails("no proxy answers on 127.0.0.1:1", "--port");
 }
 
 #[test]

@@ -231,6 +231,35 @@ fn a_stream_that_breaks_off_anywhere_is_well_formed_to_its_end() {
     }
 }
 
+/// An upstream that leaves out an event, repeats one or confuses two breaks no client: its stream keeps the
+/// grammar.
+#[test]
+fn a_stream_in_disorder_is_well_formed_to_its_end() {
+    for (way, source, bytes) in transcripts() {
+        let upstream = decode([bytes]);
+        for at in 0..upstream.len() {
+            let (mut fewer, mut more, mut swapped) = (upstream.clone(), upstream.clone(), upstream.clone());
+            fewer.remove(at);
+            more.insert(at, upstream[at].clone());
+            swapped.swap(at, (at + 1) % upstream.len());
+            for (what, disorder) in [("without", fewer), ("twice", more), ("swapped", swapped)] {
+                for client in Protocol::ALL.into_iter().filter(|&client| is_rewritten(client, way)) {
+                    if let Ok(frames) = relayed(client, way, &disorder) {
+                        let checked = invariants::check(client, &frames);
+                        let pair = format!("{} for {}", source.display(), client.name());
+                        assert!(checked.is_ok(), "{pair}, {what} {at}: {checked:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the client's stream is our own: a Messages or a Responses stream reaches its own client as it came.
+fn is_rewritten(client: Protocol, way: Protocol) -> bool {
+    client != way || client == Protocol::Chat
+}
+
 /// Transcripts that no whole answer amounts to, since they break their protocol's rules or stop inside a call's JSON.
 const UNLIKE_A_WHOLE: [(Protocol, &str); 4] = [
     (Protocol::Chat, "reused_index"),

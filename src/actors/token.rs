@@ -49,6 +49,8 @@ pub struct ExchangeError {
     pub message: String,
     /// Asking again will not help until somebody signs in or changes the account.
     pub permanent: bool,
+    /// It is the GitHub token itself that is of no use: only another one helps.
+    pub refused: bool,
     pub retry_after: Option<Duration>,
 }
 
@@ -232,6 +234,7 @@ impl Keeper {
         self.last_error.get_or_insert_with(|| ExchangeError {
             message: format!("copilot refused the credential: {why}"),
             permanent: false,
+            refused: false,
             retry_after: None,
         });
         self.last_try = None;
@@ -353,6 +356,7 @@ fn busy() -> ExchangeError {
     ExchangeError {
         message: "no credential yet".into(),
         permanent: false,
+        refused: false,
         retry_after: None,
     }
 }
@@ -439,6 +443,7 @@ mod tests {
         ExchangeError {
             message: "no".into(),
             permanent,
+            refused: false,
             retry_after: None,
         }
     }

@@ -221,7 +221,7 @@ pub struct LimitFlags {
     #[arg(long, help_heading = LIMITS)]
     pub manual: bool,
     /// The least time between two requests [default: no limit]
-    #[arg(short, long, value_name = "SECONDS", help_heading = LIMITS, value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", help_heading = LIMITS, value_parser = seconds, allow_negative_numbers = true)]
     pub rate_limit: Option<f64>,
     /// Let requests that come too early wait their turn, instead of refusing them
     #[arg(short, long, help_heading = LIMITS)]

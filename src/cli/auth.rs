@@ -12,7 +12,7 @@ use crate::upstream::{GitHub, Setup};
 
 pub fn run(auth: &Auth, environment: Environment) -> Outcome {
     let surroundings = Surroundings::new(&auth.place, auth.flags(), environment)?;
-    let settings = surroundings.load()?.settings;
+    let settings = surroundings.load_without_listening()?.settings;
     let given = if auth.token_stdin {
         Some(token_from(std::io::stdin())?)
     } else {

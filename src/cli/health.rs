@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 pub fn run(health: &Health, environment: Environment) -> Outcome {
     let surroundings = Surroundings::new(&health.place, health.flags(), environment)?;
-    let server = config::load(&surroundings.sources)?.settings.server;
+    let server = config::load_without_listening(&surroundings.sources)?.settings.server;
     let path = if health.ready { "/readyz" } else { "/livez" };
     let host = reachable(&server.host);
     let address = format!("{host}:{}", server.port);

@@ -102,9 +102,18 @@ impl Surroundings {
         Vault::new(&self.data_dir.path)
     }
 
-    /// The validated settings; starts the log by them, and warns of what looks like a mistake.
+    /// The validated settings of a proxy that is about to listen; starts the log by them.
     fn load(&self) -> Result<Loaded, Error> {
-        let loaded = config::load(&self.sources)?;
+        self.started_by(config::load(&self.sources)?)
+    }
+
+    /// The validated settings, for a command that opens no door.
+    fn load_without_listening(&self) -> Result<Loaded, Error> {
+        self.started_by(config::load_without_listening(&self.sources)?)
+    }
+
+    /// Starts the log, and warns of what looks like a mistake.
+    fn started_by(&self, loaded: Loaded) -> Result<Loaded, Error> {
         telemetry::start(loaded.settings.log, self.environment.get("RUST_LOG"));
         for warning in &loaded.warnings {
             log::warn!("{warning}");

@@ -12,7 +12,7 @@ const PORT: u16 = 4400;
 
 pub fn run(arguments: &Simulator, environment: Environment) -> Outcome {
     let surroundings = Surroundings::new(&arguments.place, arguments.flags(), environment)?;
-    let settings = surroundings.load()?.settings;
+    let settings = surroundings.load_without_listening()?.settings;
     let host = arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into());
     block_on(async {
         let mut signals = listen()?;

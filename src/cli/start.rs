@@ -72,6 +72,10 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
         report = running.ready(PATIENCE) => report,
         () = signals.stop() => return ended(running.finish(signals).await),
     };
+    if let (true, Some(why)) = (report.refused, &report.problem) {
+        terminal::restore();
+        return Err(Error::new(why).hint("sign in again with `copilot-proxy auth`"));
+    }
     let banner = Banner {
         url: &url,
         report: &report,

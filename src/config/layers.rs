@@ -189,6 +189,15 @@ pub fn file(path: &Path, text: &str, reference: &Reference) -> Result<Layer, Err
                     found,
                 });
             }
+            (None, None) if reference.is_section(&key.setting) => {
+                let found = found(&value);
+                return Err(Error::Kind {
+                    place: place(&key),
+                    key: dotted,
+                    expected: "a section of settings".into(),
+                    found,
+                });
+            }
             _ => {
                 let nearest = reference.nearest(&key.setting);
                 return Err(Error::Unknown {

@@ -49,8 +49,15 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Reads every layer and resolves them into validated settings.
+/// Reads every layer and resolves them into validated settings, for whoever is going to listen by them.
 pub fn load(sources: &Sources) -> Result<Loaded, Error> {
+    let loaded = load_without_listening(sources)?;
+    resolve::refuse_strangers(&loaded.origins, &loaded.settings)?;
+    Ok(loaded)
+}
+
+/// The same for commands that open no door, and so need no key for it.
+pub fn load_without_listening(sources: &Sources) -> Result<Loaded, Error> {
     let Merged {
         origins,
         file,
@@ -100,22 +107,11 @@ pub fn check(path: &Path) -> Result<Option<String>, Error> {
     let reference = Reference::read()?;
     let mut origins = Origins::defaults(&reference);
     origins.lay(layers::file(path, &read(path)?, &reference)?);
-    let nothing = Environment::default();
-    match resolve::settings(&origins, &nothing) {
-        Ok(_) => Ok(None),
-        // A key does not belong into a file that may be shared: it may come from elsewhere.
-        Err(open @ Error::Open { .. }) => {
-            let excused = Flag {
-                name: "",
-                setting: "server.allow_unauthenticated",
-                value: true.into(),
-            };
-            origins.lay(layers::flags(&[excused]));
-            resolve::settings(&origins, &nothing)?;
-            Ok(Some(format!("without a key from elsewhere, `start` will say: {open}")))
-        }
-        Err(error) => Err(error),
-    }
+    let settings = resolve::settings(&origins, &Environment::default())?;
+    // A key does not belong into a file that may be shared: it may come from elsewhere.
+    Ok(resolve::refuse_strangers(&origins, &settings)
+        .err()
+        .map(|open| format!("without a key from elsewhere, `start` will say: {open}")))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

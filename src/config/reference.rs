@@ -94,6 +94,12 @@ impl Reference {
         &self.defaults
     }
 
+    /// Whether the name only groups settings.
+    pub fn is_section(&self, name: &str) -> bool {
+        let within = |setting: &String| setting.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        self.shapes.keys().any(within)
+    }
+
     pub fn shape(&self, setting: &str) -> Option<Shape> {
         self.shapes.get(setting).copied()
     }

@@ -27,9 +27,6 @@ pub fn settings(origins: &Origins, environment: &Environment) -> Result<Settings
     let host = read.required("server.host")?;
     let loopback = is_loopback(&host);
     let api_key = read.api_key()?;
-    if !loopback && api_key.is_none() && !read.switch("server.allow_unauthenticated") {
-        return Err(Error::Open { host });
-    }
     Ok(Settings {
         server: Server {
             host,
@@ -72,6 +69,17 @@ pub fn settings(origins: &Origins, environment: &Environment) -> Result<Settings
             token: Secret::new(token),
             origin: read.origin("github.token"),
         }),
+    })
+}
+
+/// Refuses to listen where strangers may call, unless they must show a key or everybody is welcome.
+pub fn refuse_strangers(origins: &Origins, settings: &Settings) -> Result<(), Error> {
+    let guarded = settings.http.loopback || settings.http.api_key.is_some();
+    if guarded || Read(origins).switch("server.allow_unauthenticated") {
+        return Ok(());
+    }
+    Err(Error::Open {
+        host: settings.server.host.clone(),
     })
 }
 

@@ -126,6 +126,10 @@ fn an_unknown_key_names_place_and_neighbour() {
     assert_eq!(error, "unknown setting sever.port in team.toml, line 2");
     assert_eq!(hint.as_deref(), Some("did you mean server.port?"));
     assert_eq!(
+        case().file("server = 3\n").error().0,
+        "server in team.toml, line 1 must be a section of settings, not a number"
+    );
+    assert_eq!(
         case().file("[server.port]\nx = 1\n").error().0,
         "server.port in team.toml, line 1 must be a number, not a table"
     );

@@ -76,6 +76,7 @@ impl Proxy {
                     return Err(ExchangeError {
                         message: "bad credentials".into(),
                         permanent: true,
+                        refused: true,
                         retry_after: None,
                     });
                 }

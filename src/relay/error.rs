@@ -5,22 +5,28 @@ use crate::upstream;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
-    pub failure: Failure,
-    pub headers: Box<[(String, String)]>,
-}
-
-impl Error {
-    pub fn new(failure: Failure, headers: Vec<(String, String)>) -> Self {
-        Self {
-            failure,
-            headers: headers.into_boxed_slice(),
-        }
-    }
+    pub failure: Box<Failure>,
+    pub headers: Vec<(String, String)>,
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self::new(failure, Vec::new())
+        Self::told(failure, Vec::new())
+    }
+}
+
+impl Error {
+    pub fn told(failure: Failure, headers: Vec<(String, String)>) -> Self {
+        Self {
+            failure: Box::new(failure),
+            headers,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        *error.failure
     }
 }
 

@@ -120,10 +120,14 @@ impl Drop for Journal {
             error,
             ..
         } = &self.exchange;
+        let way = match route.as_str() {
+            "" => String::new(),
+            route => format!("{route} "),
+        };
         log::info!(
             id = id.as_str(), status, duration_ms = duration, route = route.as_str(),
             model = model_run.as_str(), tokens_in = *tokens_in, tokens_out = *tokens_out;
-            "{status} {route} {model_asked} in {duration} ms{}",
+            "{status} {way}{model_asked} in {duration} ms{}",
             error.as_ref().map_or(String::new(), |why| format!(": {why}"))
         );
         self.record();

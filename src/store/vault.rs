@@ -16,6 +16,8 @@ pub enum Error {
     Read { path: String, source: io::Error },
     #[error("the GitHub token in {path} is damaged: {why}")]
     Damaged { path: String, why: &'static str },
+    #[error("a directory stands in place of the GitHub token {path}")]
+    Directory { path: String },
     #[error("cannot write into the data directory {path}")]
     Write { path: String, source: io::Error },
 }
@@ -25,6 +27,7 @@ impl Error {
         match self {
             Self::Read { .. } => "make the file readable, or choose another --data-dir".into(),
             Self::Damaged { .. } => "sign in again with `copilot-proxy auth`".into(),
+            Self::Directory { .. } => "remove it, or choose another --data-dir".into(),
             Self::Write { .. } => {
                 "make it writable, or choose another with --data-dir or COPILOT_PROXY_DATA_DIR".into()
             }
@@ -54,6 +57,9 @@ impl Vault {
 
     /// Makes sure that a token could be stored, so that nobody signs in for nothing.
     pub fn prepare(&self) -> Result<(), Error> {
+        if self.path().is_dir() {
+            return Err(directory(&self.path()));
+        }
         self.draft().map(drop).map_err(|source| self.cannot_write(source))
     }
 
@@ -90,6 +96,7 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if path.is_dir() => return Err(directory(path)),
         Err(source) => return Err(Error::Read { path: shown(), source }),
     };
     let damaged = |why| Err(Error::Damaged { path: shown(), why });
@@ -99,6 +106,12 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
             Ok(Some(Secret::new(token)))
         }
         _ => damaged("it holds something else"),
+    }
+}
+
+fn directory(path: &Path) -> Error {
+    Error::Directory {
+        path: path.display().to_string(),
     }
 }
 
@@ -169,6 +182,17 @@ mod tests {
         }
         fs::write(vault.path(), "  ghu_1\r\n").unwrap();
         assert_eq!(vault.read().unwrap().unwrap().expose(), "ghu_1");
+    }
+
+    #[test]
+    fn a_directory_in_place_of_the_file_is_said_before_anybody_signs_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::new(dir.path());
+        fs::create_dir(vault.path()).unwrap();
+        for error in [vault.prepare().unwrap_err(), vault.read().unwrap_err()] {
+            assert!(error.to_string().starts_with("a directory stands in place"), "{error}");
+            assert!(error.hint().starts_with("remove it"));
+        }
     }
 
     #[test]

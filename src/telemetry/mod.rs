@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use env_logger::{Builder, Target, WriteStyle};
 use log::LevelFilter;
-use log::kv::{Error, Key, Value, VisitSource};
+use log::kv::{Error, Key, Source, Value, VisitSource, VisitValue};
 use serde_json::Map;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +49,21 @@ pub fn start(settings: Settings, filter: Option<&str>) {
         }
     }
     builder.target(Target::Stderr);
+    builder.format_key_values(|out, pairs| write_id(out, pairs));
     match settings.format {
         Format::Text if std::io::stderr().is_terminal() => builder.write_style(WriteStyle::Auto),
         Format::Text => builder.write_style(WriteStyle::Never),
         Format::Json => builder.format(|out, record| writeln!(out, "{}", json_line(record, jiff::Timestamp::now()))),
     };
     let _ = builder.try_init();
+}
+
+/// A line of text carries of its pairs only the request's id: the message has told the rest.
+fn write_id(out: &mut dyn Write, pairs: &dyn Source) -> std::io::Result<()> {
+    match pairs.get(Key::from("id")) {
+        Some(id) => write!(out, " [{id}]"),
+        None => Ok(()),
+    }
 }
 
 /// One event as an object; its own pairs come after the usual ones.
@@ -74,25 +83,63 @@ struct Pairs<'a>(&'a mut Map<String, serde_json::Value>);
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let value = if let Some(switch) = value.to_bool() {
-            switch.into()
-        } else if let Some(number) = value.to_u64() {
-            number.into()
-        } else if let Some(number) = value.to_i64() {
-            number.into()
-        } else if let Some(number) = value.to_f64() {
-            number.into()
-        } else {
-            value.to_string().into()
-        };
-        self.0.insert(key.to_string(), value);
+        let mut json = serde_json::Value::Null;
+        value.visit(AsJson(&mut json))?;
+        self.0.insert(key.to_string(), json);
+        Ok(())
+    }
+}
+
+/// Where one value goes; what is not there stays `null`.
+struct AsJson<'a>(&'a mut serde_json::Value);
+
+impl<'v> VisitValue<'v> for AsJson<'_> {
+    fn visit_any(&mut self, value: Value) -> Result<(), Error> {
+        *self.0 = value.to_string().into();
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        *self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        *self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), Error> {
+        *self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
+        *self.0 = value.into();
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use log::kv::ToValue;
+
     use super::*;
+
+    #[test]
+    fn a_line_of_text_names_its_request_and_repeats_nothing() {
+        let text = |pairs: &[(&str, u64)]| {
+            let mut out = Vec::new();
+            write_id(&mut out, &pairs).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(&[("status", 200), ("id", 7)]), " [7]");
+        assert_eq!(text(&[("status", 200)]), "");
+    }
 
     #[test]
     fn a_json_line_carries_its_pairs() {
@@ -101,6 +148,7 @@ mod tests {
             ("status", 200.into()),
             ("share", 0.5.into()),
             ("ok", true.into()),
+            ("tokens", None::<u64>.to_value()),
         ];
         let record = log::Record::builder()
             .level(log::Level::Warn)
@@ -112,7 +160,7 @@ mod tests {
         assert_eq!(
             line,
             r#"{"time":"1970-01-01T00:00:00.000Z","level":"warn","target":"copilot_proxy::relay","#.to_owned()
-                + r#""message":"slow \"answer\"","id":"r1","status":200,"share":0.5,"ok":true}"#
+                + r#""message":"slow \"answer\"","id":"r1","status":200,"share":0.5,"ok":true,"tokens":null}"#
         );
     }
 }

@@ -502,6 +502,19 @@ mod tests {
     }
 
     #[test]
+    fn thinking_may_be_wanted_as_state_alone() {
+        let asks = |thinking: Value| {
+            let body = json!({"messages": [go()], "max_tokens": 9000, "thinking": thinking});
+            sent_with(&gemini(), &Memory::default(), body)
+                .unwrap()
+                .reply
+                .omit_thinking
+        };
+        assert!(asks(json!({"type": "adaptive", "display": "omitted"})));
+        assert!(!asks(json!({"type": "adaptive", "display": "summarized"})));
+    }
+
+    #[test]
     fn marks_of_the_client_are_marks_of_its_messages() {
         let told = sent(
             &claude(),

@@ -379,7 +379,14 @@ mod tests {
         let sent = sent(&gpt("gpt-5.2"), &body);
         assert_eq!(sent.body["reasoning"], json!({"effort": "medium", "summary": "auto"}));
         assert_eq!(sent.body["text"]["format"]["type"], "json_schema");
-        assert!(sent.reply.show_reasoning);
+        assert!(sent.reply.show_reasoning && !sent.reply.omit_thinking);
+    }
+
+    #[test]
+    fn thinking_may_be_wanted_as_state_alone() {
+        let thinking = json!({"type": "adaptive", "display": "omitted"});
+        let body = json!({"model": "x", "messages": [go()], "thinking": thinking});
+        assert!(sent(&gpt("gpt-5.2"), &body).reply.omit_thinking);
     }
 
     proptest::proptest! {
