@@ -4,10 +4,10 @@ FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 # The dependencies first, behind an empty program: they are built again only when their list changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
+RUN mkdir -p src benches/relay \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && for bench in translate sse relay; do echo 'fn main() {}' > "benches/$bench.rs"; done \
+    && for bench in translate.rs sse.rs relay/main.rs; do echo 'fn main() {}' > "benches/$bench"; done \
     && cargo build --release --locked \
     && rm -r src benches
 COPY . .

@@ -160,12 +160,16 @@ fn key(way: Protocol, name: &str) -> String {
     format!("{}.{name}", way.name())
 }
 
+/// What a list remembers at most, and the longest entry: refusals also name what clients made up.
+const MAX_ENTRIES: usize = 64;
+const MAX_ENTRY_BYTES: usize = 128;
+
 /// The remembered list under a key, with one more entry.
 fn grown(case: &Case, name: &str, more: impl IntoIterator<Item = String>) -> Outcome {
     let key = key(case.way, name);
     let mut list = strings(case.facts.get(&key));
     for entry in more {
-        if !list.contains(&entry) {
+        if !list.contains(&entry) && list.len() < MAX_ENTRIES && entry.len() <= MAX_ENTRY_BYTES {
             list.push(entry);
         }
     }
@@ -457,8 +461,42 @@ fn column(path: &str) -> String {
 }
 
 /// Fields that carry the request itself; never deleted.
-const VITAL: [&str; 10] = [
-    "model", "messages", "system", "tools", "role", "type", "text", "content", "name", "input",
+const VITAL: [&str; 14] = [
+    "model",
+    "messages",
+    "system",
+    "instructions",
+    "tools",
+    "role",
+    "type",
+    "text",
+    "content",
+    "name",
+    "input",
+    "input_schema",
+    "parameters",
+    "stream",
+];
+/// Fields that carry the conversation, within it. One that stands where it has no place is the client's mistake: were its
+/// column deleted, and that remembered, every later conversation would lose what its calls and results say.
+const SAID: [&str; 17] = [
+    "output",
+    "arguments",
+    "call_id",
+    "action",
+    "summary",
+    "encrypted_content",
+    "source",
+    "data",
+    "image_url",
+    "file_data",
+    "thinking",
+    "signature",
+    "tool_use_id",
+    "tool_call_id",
+    "tool_calls",
+    "function",
+    "refusal",
 ];
 
 /// Deletes every field that a path names; false where there was none, or where it is vital.
@@ -467,6 +505,7 @@ fn delete(body: &mut Object, path: &str) -> bool {
     match parts.last() {
         None | Some(&"*") => false,
         Some(last) if VITAL.contains(last) || *last == "id" && !path.starts_with("input.") => false,
+        Some(last) if SAID.contains(last) && parts.iter().any(|part| ["input", "messages"].contains(part)) => false,
         Some(_) => delete_in(body, &parts),
     }
 }

@@ -88,6 +88,34 @@ fn vital_fields_stay() {
 }
 
 #[test]
+fn what_a_conversation_says_is_never_forgotten_for_one_misplaced_field() {
+    let body = json!({"input": [
+        {"type": "message", "role": "user", "content": "hi", "output": "misplaced", "status": "completed"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "the result"},
+    ]});
+    let refusal = |name: &str| format!("Unknown parameter: 'input[0].{name}'.");
+    assert_eq!(once(Protocol::Responses, &refusal("output"), body.clone()), None);
+    let (body, learned) = once(Protocol::Responses, &refusal("status"), body).unwrap();
+    assert_eq!(body["input"][1]["output"], "the result");
+    assert_eq!(learned.unwrap().1, json!(["input.*.status"]));
+}
+
+#[test]
+fn names_that_clients_made_up_fill_no_memory() {
+    let mut facts = Facts::new();
+    let long = "y".repeat(10_000);
+    for name in (0..200).map(|number| format!("x{number}")).chain([long]) {
+        let mut request = outgoing(json!({"model": "m", (name.clone()): 1}));
+        let message = format!("Unknown parameter: '{name}'.");
+        let refusal = Failure::new(Kind::BadRequest, message);
+        let healed = heal(Protocol::Responses, &refusal, &mut request, &facts, false, &[]).unwrap();
+        assert_eq!(Value::Object(request.body), json!({"model": "m"}));
+        facts.extend(healed.learned);
+    }
+    assert_eq!(facts["responses.rejected"].as_array().unwrap().len(), MAX_ENTRIES);
+}
+
+#[test]
 fn k169_unsupported_betas_go_for_good() {
     let mut request = outgoing(json!({}));
     request.betas = vec!["x-2026-01-01".into(), "interleaved-thinking-2025-05-14".into()];
