@@ -2,24 +2,24 @@
 # build: arguments stay readable in the image's history. Sign in at run time, by GH_TOKEN or in the volume.
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
-# The dependencies first, behind an empty program: they are built again only when their list changes.
+# The dependencies first, behind an empty program without benches: they are built again only when their list changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
+RUN sed -i '/^\[\[bench/,/^harness/d' Cargo.toml \
+    && mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && for bench in translate sse relay; do echo 'fn main() {}' > "benches/$bench.rs"; done \
     && cargo build --release --locked \
-    && rm -r src benches
+    && rm -r src
 COPY . .
 # The copy may be older than the empty program's build.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 
 FROM debian:12.12-slim
 # Certificates for GitHub are compiled in; those of the system are read where a company adds its own.
-RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin proxy \
-    && install -d -o proxy -g proxy -m 700 /data
+RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin copilot-proxy \
+    && install -d -o copilot-proxy -g copilot-proxy -m 700 /data
 COPY --from=build /src/target/release/copilot-proxy /usr/local/bin/copilot-proxy
-USER 10001
+USER 10001:10001
 ENV COPILOT_PROXY_DATA_DIR=/data \
     COPILOT_PROXY_SERVER__HOST=0.0.0.0 \
     COPILOT_PROXY_SERVER__PORT=4399

@@ -224,6 +224,7 @@ fn bad_usage_is_2() {
         &["start", "--account-type", "premium"],
         &["start", "--log-format", "xml"],
         &["start", "--rate-limit", "soon"],
+        &["start", "--rate-limit", "-1"],
         &["start", "--model", "m"],
         &["config", "check"],
         &["completions", "tcsh"],
@@ -408,6 +409,20 @@ fn a_token_that_copilot_does_not_take_is_not_stored() {
         .unwrap();
     Ran::from(output).fails("gives no access to Copilot", "copilot-proxy auth");
     assert!(!program.token_file().exists());
+}
+
+#[test]
+fn a_token_that_github_refuses_ends_the_start() {
+    let program = Program::new();
+    let github = FakeGitHub::new(&[]);
+    let output = github
+        .on(&mut program.command(&["start", "--port", "0"]))
+        .env("GH_TOKEN", "ghu_revoked")
+        .output()
+        .unwrap();
+    let ran = Ran::from(output);
+    ran.fails("gives no access to Copilot", "copilot-proxy auth");
+    assert!(!ran.err.contains("ghu_revoked") && !ran.out.contains("is ready on"));
 }
 
 #[test]

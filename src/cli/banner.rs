@@ -23,11 +23,11 @@ pub const NO_KEY: &str = "dummy";
 
 impl Banner<'_> {
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "\ncopilot-proxy {} is ready on {}\n\n",
-            env!("CARGO_PKG_VERSION"),
-            self.url
-        );
+        let (version, url) = (env!("CARGO_PKG_VERSION"), self.url);
+        let mut text = match self.report.problem {
+            None => format!("\ncopilot-proxy {version} is ready on {url}\n\n"),
+            Some(_) => format!("\ncopilot-proxy {version} listens on {url}, but cannot serve yet\n\n"),
+        };
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "  {name:<10} {value}");
         };
@@ -179,5 +179,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("models     0"));
+        assert!(text.contains("listens on http://127.0.0.1:4399, but") && !text.contains("is ready"));
     }
 }

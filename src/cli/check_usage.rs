@@ -19,7 +19,10 @@ pub fn run(check: &CheckUsage, environment: Environment) -> Outcome {
     let paint = Paint {
         on: std::io::stdout().is_terminal() && surroundings.environment.get("NO_COLOR").is_none(),
     };
-    print(&table(&Account::read(&usage), paint))
+    let columns = dialoguer::console::Term::stdout()
+        .size_checked()
+        .map(|(_, columns)| columns.into());
+    print(&table(&Account::read(&usage), paint, columns))
 }
 
 /// Colours that only repeat what the words say.
@@ -43,9 +46,11 @@ impl Paint {
     }
 }
 
-const BAR: usize = 20;
+/// The cells of a bar: as many as a narrow terminal leaves, but enough to tell much from little.
+const BAR: std::ops::RangeInclusive<usize> = 5..=20;
 
-fn table(account: &Account, paint: Paint) -> String {
+/// `columns`: how wide the terminal is, where there is one.
+fn table(account: &Account, paint: Paint, columns: Option<usize>) -> String {
     let mut text = String::new();
     let login = account.login.as_deref().unwrap_or("unknown login");
     let _ = writeln!(
@@ -60,8 +65,19 @@ fn table(account: &Account, paint: Paint) -> String {
         .map(|quota| quota.name.chars().count())
         .max()
         .unwrap_or(0);
+    let longest = |cells: usize| {
+        let rows = account.quotas.iter();
+        rows.map(|quota| row(quota, Paint { on: false }, cells).chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let cells = columns.map_or(*BAR.end(), |columns| {
+        columns
+            .saturating_sub(4 + width + longest(0))
+            .clamp(*BAR.start(), *BAR.end())
+    });
     for quota in &account.quotas {
-        let _ = writeln!(text, "  {:<width$}  {}", quota.name, row(quota, paint));
+        let _ = writeln!(text, "  {:<width$}  {}", quota.name, row(quota, paint, cells));
     }
     if account.quotas.is_empty() {
         text.push_str("  GitHub names no quotas for this account.\n");
@@ -72,12 +88,12 @@ fn table(account: &Account, paint: Paint) -> String {
     text
 }
 
-fn row(quota: &Quota, paint: Paint) -> String {
+fn row(quota: &Quota, paint: Paint, cells: usize) -> String {
     let mut row = match quota.left {
         Left::Unlimited => "unlimited".to_owned(),
         Left::Unknown => "no numbers from GitHub".to_owned(),
         Left::Counted { remaining, of, percent } => {
-            let bar = paint.by_share(percent, &bar(percent));
+            let bar = paint.by_share(percent, &bar(percent, cells));
             format!("{bar}  {percent:>5.1} % left  {} of {}", number(remaining), number(of))
         }
     };
@@ -92,11 +108,11 @@ fn row(quota: &Quota, paint: Paint) -> String {
 }
 
 /// What is left, drawn.
-fn bar(percent: f64) -> String {
-    let full = (percent / 100.0 * BAR as f64).round() as usize;
+fn bar(percent: f64, cells: usize) -> String {
+    let full = (percent / 100.0 * cells as f64).round() as usize;
     // Something left is never drawn as nothing.
-    let full = full.max(usize::from(percent > 0.0)).min(BAR);
-    "█".repeat(full) + &"░".repeat(BAR - full)
+    let full = full.max(usize::from(percent > 0.0)).min(cells);
+    "█".repeat(full) + &"░".repeat(cells - full)
 }
 
 #[cfg(test)]
@@ -127,8 +143,13 @@ example-user · Copilot plan: business · billed in AI credits
 
 Renewed on 2030-01-01.
 ";
-        assert_eq!(table(&Account::read(&usage), Paint { on: false }), expected);
-        assert!(table(&Account::read(&usage), Paint { on: true }).contains("\x1b[32m█"));
+        assert_eq!(table(&Account::read(&usage), Paint { on: false }, None), expected);
+        assert!(table(&Account::read(&usage), Paint { on: true }, None).contains("\x1b[32m█"));
+        let narrow = |columns| table(&Account::read(&usage), Paint { on: false }, Some(columns));
+        assert_eq!(narrow(200), expected);
+        let row = narrow(50).lines().nth(2).unwrap_or_default().to_owned();
+        assert_eq!(row.chars().count(), 50, "{row}");
+        assert!(narrow(1).contains("  ██░░░  "), "{}", narrow(1));
     }
 
     #[test]
@@ -137,7 +158,7 @@ Renewed on 2030-01-01.
             "entitlement": 300, "remaining": -4, "percent_remaining": 0.0, "overage_count": 4,
             "overage_permitted": false, "has_quota": false
         }}});
-        let table = table(&Account::read(&usage), Paint { on: false });
+        let table = table(&Account::read(&usage), Paint { on: false }, None);
         assert!(
             table.contains("░░░    0.0 % left  -4 of 300, 4 beyond the quota (not allowed), used up"),
             "{table}"
@@ -146,7 +167,13 @@ Renewed on 2030-01-01.
 
     #[test]
     fn a_bar_is_empty_only_when_nothing_is_left() {
-        assert_eq!((bar(0.0).matches('█').count(), bar(0.1).matches('█').count()), (0, 1));
-        assert_eq!((bar(99.9).chars().count(), bar(100.0).matches('█').count()), (BAR, BAR));
+        assert_eq!(
+            (bar(0.0, 20).matches('█').count(), bar(0.1, 20).matches('█').count()),
+            (0, 1)
+        );
+        assert_eq!(
+            (bar(99.9, 20).chars().count(), bar(100.0, 20).matches('█').count()),
+            (20, 20)
+        );
     }
 }

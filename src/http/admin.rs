@@ -187,7 +187,7 @@ async fn list_models(request: HttpRequest, doors: web::Data<Doors>) -> HttpRespo
         let listed = models.filter(|model| catalogue::is_listed(model, models::choice(&doors)));
         listed.map(|model| describe(model)).collect()
     });
-    answer(&request, listed.map_err(|error| error.failure))
+    answer(&request, listed.map_err(Failure::from))
 }
 
 fn describe(model: &Model) -> Value {

@@ -38,7 +38,7 @@ async fn answer(
             .relay
             .count_tokens(&client_of(&request, client), &sent.object)
             .await;
-        Ok(render(count.map_err(|error| error.failure)?, &sent.object))
+        Ok(render(count?, &sent.object))
     }
     .await;
     match counted {

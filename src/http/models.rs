@@ -1,5 +1,5 @@
 //! The models, as each family of clients wants to read them. Knows queries and headers; the fields are
-//! [`catalogue`](super::catalogue)'s.
+//! [`catalogue`]'s.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub async fn list(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse
 /// `GET /models/{id}`: the model a name means.
 pub async fn one(request: HttpRequest, id: web::Path<String>, doors: web::Data<Doors>) -> HttpResponse {
     let found = async {
-        let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+        let catalog = doors.relay.catalog().await?;
         let names = doors.relay.names(&catalog);
         let client = client_of(&request, Protocol::Chat);
         let meant = names.resolve(&id, client.asks_long_context())?;
@@ -56,7 +56,7 @@ async fn plain(request: &HttpRequest, doors: &Doors, query: &Query) -> Result<Ht
     } else {
         Page::default()
     };
-    let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+    let catalog = doors.relay.catalog().await?;
     let items = catalogue::items(&doors.relay.names(&catalog), choice(doors));
     Ok(HttpResponse::Ok().json(catalogue::list(items, &page)?))
 }
@@ -66,7 +66,7 @@ async fn codex(request: &HttpRequest, doors: &Doors, version: &str) -> Result<Ht
         let sentence = "client_version: must be a version such as 0.150.0";
         return Err(Failure::bad("client_version", sentence));
     }
-    let catalog = doors.relay.catalog().await.map_err(|error| error.failure)?;
+    let catalog = doors.relay.catalog().await?;
     let body = catalogue::codex(&doors.relay.names(&catalog), choice(doors)).to_string();
     Ok(tagged::response(request, "application/json", body))
 }

@@ -1,5 +1,5 @@
 //! Responses for clients that open a socket: same relay. Knows frames, limits and times; the rules of the conversation
-//! are the [`session`]'s.
+//! are the `session`'s.
 //!
 //! A socket lives in one task. It listens to its client at all times, also while a model answers, so that a client that
 //! leaves takes its call with it at once.

@@ -1,6 +1,6 @@
 //! What went wrong, in one closed list, and how each protocol says it. Knows no cause beyond a plain sentence.
 //!
-//! A [`Kind`] is a row of the table in [`Kind::row`]: its status and its names in both envelopes. A [`Failure`] is
+//! A [`Kind`] is a row of the table in `Kind::row`: its status and its names in both envelopes. A [`Failure`] is
 //! a kind with its sentence; it renders as a whole error body, or as the payload of a stream's error event.
 
 use serde_json::{Value, json};

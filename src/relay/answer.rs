@@ -49,7 +49,7 @@ impl Relay {
                         body: body.to_string(),
                     })
                 }
-                Err(failure) => self.refuse(call, Error { failure, headers }, journal),
+                Err(failure) => self.refuse(call, Error::told(failure, headers), journal),
             },
         }
     }
@@ -57,7 +57,7 @@ impl Relay {
     /// The refusal as this client understands it. Codex looks for a full context inside a stream, so there it is told.
     pub(super) fn refuse(&self, call: &Call, refused: Error, mut journal: Journal) -> Result<Answer, Error> {
         let Error { failure, headers } = refused;
-        let failure = upstream_failure::for_client(failure, call.client.protocol);
+        let failure = upstream_failure::for_client(*failure, call.client.protocol);
         journal.failed(&failure);
         if failure.kind == Kind::ContextOverflow && is_stream(&call.body) && self.tells_overflow_in_stream(&call.client)
         {
@@ -90,7 +90,7 @@ impl Relay {
                 flow: Box::new(flow),
             });
         }
-        Err(Error { failure, headers })
+        Err(Error::told(failure, headers))
     }
 
     fn tells_overflow_in_stream(&self, client: &Client) -> bool {

@@ -138,10 +138,7 @@ impl Relay {
             Content::Whole { body, heard } => Ok((opened.headers, body, heard)),
             Content::Stream(flow) => match flow.gather(Protocol::Responses).await {
                 Ok((body, heard)) => Ok((opened.headers, body, heard)),
-                Err(failure) => Err(Error {
-                    failure,
-                    headers: opened.headers,
-                }),
+                Err(failure) => Err(Error::told(failure, opened.headers)),
             },
         }
     }

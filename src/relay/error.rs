@@ -5,16 +5,28 @@ use crate::upstream;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
-    pub failure: Failure,
+    pub failure: Box<Failure>,
     pub headers: Vec<(String, String)>,
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
+        Self::told(failure, Vec::new())
+    }
+}
+
+impl Error {
+    pub fn told(failure: Failure, headers: Vec<(String, String)>) -> Self {
         Self {
-            failure,
-            headers: Vec::new(),
+            failure: Box::new(failure),
+            headers,
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        *error.failure
     }
 }
 

@@ -111,10 +111,7 @@ pub(super) async fn read_refusal(answer: Answer) -> Refusal {
     let failure = upstream_failure::read(status, &headers, &body);
     let credential = is_about_credential(status, &headers, &failure.message, failure.code.as_deref());
     Refusal {
-        error: Error {
-            failure,
-            headers: passed_on(&headers),
-        },
+        error: Error::told(failure, passed_on(&headers)),
         credential,
     }
 }

@@ -53,7 +53,7 @@ impl Relay {
         };
         match opened {
             Ok(content) => Ok(Opened { headers, content }),
-            Err(failure) => Err(Error { failure, headers }),
+            Err(failure) => Err(Error::told(failure, headers)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which way to go. Pure: the catalogue, the request's needs and what upstream taught us in, a way out.
 //!
-//! Same protocol first, then the pair that loses least: the table is [`PREFERENCE`].
+//! Same protocol first, then the pair that loses least: the table is `PREFERENCE`.
 
 use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;

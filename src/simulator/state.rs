@@ -18,6 +18,8 @@ use super::seals;
 /// Shared by every handler.
 pub struct State {
     url: OnceLock<String>,
+    /// As they were at the start.
+    settings: Settings,
     memory: Mutex<Memory>,
     pub recorder: Mutex<Recorder>,
     open: Arc<AtomicUsize>,
@@ -124,7 +126,8 @@ impl State {
     pub fn new(settings: Settings) -> Self {
         Self {
             url: OnceLock::new(),
-            memory: Mutex::new(Memory::new(settings)),
+            memory: Mutex::new(Memory::new(settings.clone())),
+            settings,
             recorder: Mutex::default(),
             open: Arc::default(),
             requests: AtomicU64::new(0),
@@ -177,8 +180,7 @@ impl State {
 
     /// Back to how everything was at the start.
     pub fn reset(&self) {
-        let mut memory = self.memory();
-        *memory = Memory::new(memory.settings.clone());
+        *self.memory() = Memory::new(self.settings.clone());
         self.recorder().clear();
         self.requests.store(0, Ordering::Relaxed);
     }
@@ -418,6 +420,15 @@ mod tests {
         assert_eq!(memory.bearer(&token, now), Bearer::Expired);
         assert_eq!(memory.bearer("ghp_x", now), Bearer::Personal);
         assert_eq!(memory.bearer("tid=1:2", now), Bearer::Unknown);
+    }
+
+    #[test]
+    fn a_reset_brings_back_the_first_settings() {
+        let state = State::new(Settings::default());
+        let first = state.memory().settings.plan.clone();
+        state.memory().settings.plan = "free".into();
+        state.reset();
+        assert_eq!(state.memory().settings.plan, first);
     }
 
     #[test]

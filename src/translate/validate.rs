@@ -254,9 +254,9 @@ fn chat(body: &Object) -> Result<(), Failure> {
 }
 
 fn responses(body: &Object) -> Result<(), Failure> {
-    let chained = field(body, "previous_response_id").is_string();
-    if !(chained && field(body, "model").is_null()) {
-        model(body)?;
+    match field(body, "previous_response_id") {
+        Value::Null => model(body)?,
+        id => return Err(unknown_response(id.as_str().unwrap_or_default())),
     }
     let unsupported = |name: &str, what: &str| {
         Err(Failure::bad(name, format!("{what} not supported")).with_code("unsupported_parameter"))
@@ -288,6 +288,13 @@ fn responses(body: &Object) -> Result<(), Failure> {
     }
     stream(body)?;
     tools(body)
+}
+
+/// No response is kept between requests. Clients that read this code send their whole input instead.
+pub fn unknown_response(id: &str) -> Failure {
+    let shown: String = id.chars().take(200).collect();
+    let sentence = format!("Previous response with id '{shown}' not found.");
+    Failure::bad("previous_response_id", sentence).with_code("previous_response_not_found")
 }
 
 fn model(body: &Object) -> Result<(), Failure> {
@@ -344,10 +351,15 @@ mod tests {
             verdict(Responses, json!({"model": "m", "input": input, "store": true})),
             None
         );
-        assert_eq!(
-            verdict(Responses, json!({"previous_response_id": "r", "input": "a"})),
-            None
-        );
+    }
+
+    #[test]
+    fn k114_no_earlier_response_is_known() {
+        let asked = json!({"model": "m", "previous_response_id": "resp_x", "input": "a"});
+        let refused = body(Responses, asked.as_object().unwrap()).unwrap_err();
+        assert_eq!(refused, unknown_response("resp_x"));
+        let asked = json!({"model": "m", "previous_response_id": null, "input": "a"});
+        assert_eq!(verdict(Responses, asked), None);
     }
 
     #[test]

@@ -1,18 +1,21 @@
-// What a person does with the dashboard, done by a browser. Each case has a page of its own, which may load nothing that
-// its policy forbids and may not fail in its script.
+// What a person does with the dashboard, done by a browser. Each case has a page of its own, which may ask nobody but its
+// proxy, may load nothing that its policy forbids, and may not fail in its script.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
-const { COPILOT_PROXY_URL: URL_, LOCKED_URL, KEY, SHOTS, CHROMIUM } = process.env;
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const { COPILOT_PROXY_URL: URL_, LOCKED_URL, LEGACY_URL, CUT_OFF_URL, KEY, SHOTS, CHROMIUM } = process.env;
 const only = process.argv[2] ?? "";
 const SOON = 8000;
 
-const ask = (text, model = "gpt-4.1") =>
+const ask = (text, model = "gpt-4.1", more = {}) =>
   fetch(`${URL_}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", "user-agent": "browser-test/1.0" },
-    body: JSON.stringify({ model, messages: [{ role: "user", content: text }] }),
+    body: JSON.stringify({ model, messages: [{ role: "user", content: text }], ...more }),
   });
 
 const visible = (locator) => locator.waitFor({ state: "visible", timeout: SOON });
@@ -34,6 +37,15 @@ const contrast = (page) => page.evaluate(() => {
   return light(style.color) - light(style.backgroundColor);
 });
 
+/** What keeps somebody with a screen reader, a keyboard or weak eyes from using the page, by the rules of WCAG 2.2 AA. */
+async function barriers(page) {
+  if (!await page.evaluate(() => "axe" in window)) await page.evaluate(readFileSync(AXE, "utf8"));
+  const { violations } = await page.evaluate(() => window.axe.run());
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}
+
+const PHONE = { viewport: { width: 375, height: 812 }, hasTouch: true, isMobile: true };
+
 const cases = [
   ["a browser at / is led to the dashboard", {}, async (page) => {
     await page.goto(`${URL_}/`);
@@ -44,20 +56,68 @@ const cases = [
   ["light theme", { colorScheme: "light" }, async (page) => {
     await open(page);
     assert.ok(await contrast(page) < -100);
+    assert.deepEqual(await barriers(page), []);
     await shot(page, "light");
   }],
 
   ["dark theme", { colorScheme: "dark" }, async (page) => {
     await open(page);
     assert.ok(await contrast(page) > 100);
+    assert.deepEqual(await barriers(page), []);
     await shot(page, "dark");
   }],
 
-  ["phone width has no sideways scroll", { viewport: { width: 375, height: 812 } }, async (page) => {
+  ["phone width has no sideways scroll", PHONE, async (page) => {
     await open(page);
     assert.equal(await overflows(page), false);
+    assert.deepEqual(await barriers(page), []);
     await shot(page, "phone");
   }],
+
+  ["its policy allows nothing foreign", {}, async (page) => {
+    const answer = await page.goto(`${URL_}/dashboard`);
+    const policy = answer.headers()["content-security-policy"].split("; ");
+    assert.deepEqual(policy.slice(0, 5), [
+      "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src data:", "connect-src 'self'",
+    ]);
+    const loads = page.evaluate(() => fetch("http://localhost:9/").then(() => "loaded", () => "refused"));
+    assert.equal(await loads, "refused");
+  }, { mayFailToLoad: true, mayTryForeign: true }],
+
+  ["while it loads, it says so", {}, async (page) => {
+    let release;
+    const held = new Promise((resolve) => { release = resolve; });
+    await page.route(/\/(admin\/|usage)/, async (route) => { await held; await route.continue(); });
+    await page.goto(`${URL_}/dashboard`);
+    assert.equal(await page.locator("#state").innerText(), "loading…");
+    assert.equal(await page.getByText("loading…").count(), 5);
+    await shot(page, "loading");
+    release();
+    await visible(page.locator("#state.good"));
+    await visible(page.locator("#models tbody tr").first());
+    await gone(page.getByText("loading…").first());
+  }],
+
+  ["no request yet is said", {}, async (page) => {
+    await page.goto(`${LEGACY_URL}/dashboard`);
+    await visible(page.getByText("No request yet."));
+  }, { needs: LEGACY_URL }],
+
+  ["premium requests, where the plan is billed so", {}, async (page) => {
+    await page.goto(`${LEGACY_URL}/dashboard`);
+    await visible(page.getByRole("progressbar", { name: /^Premium requests: / }));
+    assert.match(await page.locator("#account").innerText(), /Billing\s+premium requests/);
+  }, { needs: LEGACY_URL }],
+
+  ["a proxy that cannot reach GitHub says why", {}, async (page) => {
+    await page.goto(`${CUT_OFF_URL}/dashboard`);
+    await visible(page.locator("#state.bad"));
+    assert.match(await page.locator("#account").innerText(), /Ready\s+no copilot credential: .*refused/);
+    await visible(page.locator("#quotas .bad"));
+    await visible(page.getByText("No model is listed."));
+    assert.deepEqual(await barriers(page), []);
+    await shot(page, "cut-off");
+  }, { mayFailToLoad: true, needs: CUT_OFF_URL }],
 
   ["quota, plan, login and readiness", {}, async (page) => {
     await open(page);
@@ -115,7 +175,86 @@ const cases = [
     await gone(page.locator("#approvals"));
     const row = page.getByRole("row", { name: "gpt-4.1 for browser-test/1.0, 200" }).first();
     await visible(row);
+    await page.getByText("Usage as GitHub tells it").click();
+    assert.equal((await page.content()).includes("a secret of the prompt"), false);
     await shot(page, "answered");
+  }],
+
+  ["a streamed request shows live, with model asked and run, times, tokens and cost", {}, async (page) => {
+    await open(page);
+    const answer = ask("[[sim:trickle ms=600]] tell me", "claude-sonnet-4-5", { stream: true });
+    await page.getByRole("button", { name: /^Approve/ }).click();
+    await visible(page.getByRole("row", { name: "claude-sonnet-4-5 for browser-test/1.0, running" }));
+    await (await answer).text();
+    const row = page.getByRole("row", { name: "claude-sonnet-4-5 for browser-test/1.0, 200" }).first();
+    await visible(row);
+    const cells = await row.getByRole("cell").allInnerTexts();
+    const [time, client, model, route, status, took, first, tokensIn, cached, tokensOut, cost] = cells;
+    assert.match(time, /\d+:\d\d/);
+    assert.equal(client, "browser-test/1.0");
+    assert.match(model, /claude-sonnet-4-5\s+ran claude-sonnet-4\.5/);
+    assert.equal(route, "chat → chat");
+    assert.equal(status, "200");
+    assert.match(took, /^\d+\.\d s$/);
+    assert.match(first, /^(\d+ ms|\d+\.\d s)$/);
+    for (const number of [tokensIn, cached, tokensOut]) assert.match(number, /^[\d,]+$/);
+    assert.match(cost, / cr$/);
+  }],
+
+  ["a failed request shows its status and reason", {}, async (page) => {
+    await open(page);
+    const answer = ask("[[sim:500]]", "gpt-4.1");
+    await page.getByRole("button", { name: /^Approve/ }).click();
+    const { status } = await answer;
+    assert.ok(status >= 500);
+    const row = page.getByRole("row", { name: `gpt-4.1 for browser-test/1.0, ${status}` }).first();
+    await visible(row.locator("small.bad"));
+  }],
+
+  ["a request is approved by a tap on a phone", PHONE, async (page) => {
+    await open(page);
+    const answer = ask("hello", "gpt-4o");
+    const approve = page.getByRole("button", { name: /^Approve/ });
+    await visible(approve);
+    assert.equal(await overflows(page), false);
+    assert.deepEqual(await barriers(page), []);
+    await shot(page, "phone-approval");
+    await approve.tap();
+    assert.equal((await answer).status, 200);
+    await visible(page.getByRole("row", { name: "gpt-4o for browser-test/1.0, 200" }).first());
+    assert.equal(await overflows(page), false);
+    await shot(page, "phone-answered");
+  }],
+
+  ["somebody else's decision takes the question away", {}, async (page) => {
+    await open(page);
+    const answer = ask("hello");
+    await visible(page.getByRole("button", { name: /^Approve/ }));
+    const [{ id }] = await (await fetch(`${URL_}/admin/approvals`)).json();
+    const decide = (headers) => fetch(`${URL_}/admin/approvals/${id}`, {
+      method: "POST", headers: { "content-type": "application/json", ...headers }, body: '{"decision":"deny"}',
+    });
+    assert.equal((await decide({ origin: "http://elsewhere.example" })).status, 403);
+    assert.equal((await decide({ origin: "null" })).status, 403);
+    assert.equal((await decide({})).status, 200);
+    assert.equal((await answer).status, 403);
+    await gone(page.locator("#approvals"));
+  }],
+
+  ["it refreshes by itself until told not to; Fetch does it once", {}, async (page) => {
+    await open(page);
+    let asked = 0;
+    page.on("request", (request) => { if (request.url().includes("/admin/")) asked += 1; });
+    await page.waitForTimeout(2600);
+    assert.ok(asked > 0);
+    await page.getByLabel("refresh by itself").uncheck();
+    await page.waitForTimeout(300);
+    asked = 0;
+    await page.waitForTimeout(2600);
+    assert.equal(asked, 0);
+    const fetched = page.waitForRequest(/\/admin\/status/, { timeout: SOON });
+    await page.getByRole("button", { name: "Fetch" }).click();
+    await fetched;
   }],
 
   ["a waiting request is denied with the keyboard", {}, async (page) => {
@@ -151,6 +290,8 @@ const cases = [
   ["the key is asked for once", {}, async (page, context) => {
     await page.goto(`${LOCKED_URL}/dashboard`);
     await visible(page.locator("#login"));
+    assert.equal((await page.request.get(`${LOCKED_URL}/admin/status`)).status(), 401);
+    assert.deepEqual(await barriers(page), []);
     await shot(page, "login");
     await page.getByLabel(/^Key/).fill("wrong");
     await page.getByRole("button", { name: "Open the dashboard" }).click();
@@ -172,7 +313,7 @@ const browser = await chromium.launch({
 });
 let passed = 0;
 let failed = 0;
-for (const [name, options, run, { mayFailToLoad = false, needs = true } = {}] of cases) {
+for (const [name, options, run, { mayFailToLoad = false, mayTryForeign = false, needs = true } = {}] of cases) {
   if (!name.includes(only) || !needs) continue;
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
@@ -180,7 +321,12 @@ for (const [name, options, run, { mayFailToLoad = false, needs = true } = {}] of
   page.on("pageerror", (error) => troubles.push(error.message));
   page.on("console", (message) => {
     if (message.type() !== "error") return;
-    if (!mayFailToLoad || /Content Security Policy/.test(message.text())) troubles.push(message.text());
+    if (!mayFailToLoad || (!mayTryForeign && /Content Security Policy/.test(message.text()))) troubles.push(message.text());
+  });
+  page.on("request", (request) => {
+    const own = [URL_, LOCKED_URL, LEGACY_URL, CUT_OFF_URL, "data:"].some((start) => start && request.url().startsWith(start));
+    const asked = new URL(page.url()).searchParams?.get("endpoint");
+    if (!own && !mayTryForeign && request.url() !== asked) troubles.push(`asked ${request.url()}`);
   });
   try {
     await run(page, context);

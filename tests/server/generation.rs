@@ -58,7 +58,11 @@ async fn every_client_gets_its_tool_called_and_its_result_heard() {
         let prompt = "please call get_weather {\"city\": \"Oslo\"}";
         let body = client.body_with_tool(model, prompt, false);
         let whole = world.post(client.path(), &body).await.expect(200);
-        assert_eq!(client.calls(&whole), [wanted.clone()], "{client:?} {model}: {whole:#}");
+        assert_eq!(
+            client.calls(&whole),
+            std::slice::from_ref(&wanted),
+            "{client:?} {model}: {whole:#}"
+        );
         world.one(path);
 
         let mut next = body.clone();
@@ -103,7 +107,7 @@ async fn k057_frames_are_named_as_their_protocol_wants_it() {
             let named = frame
                 .name
                 .as_deref()
-                .map(|name| String::from_utf8_lossy(name.as_ref()).into_owned());
+                .map(|name| String::from_utf8_lossy(name).into_owned());
             if client == Client::Chat {
                 assert_eq!(named, None);
             } else {

@@ -4,6 +4,7 @@
 mod support;
 
 mod faults;
+mod gates;
 mod generation;
 mod surface;
 mod whole_answers;

@@ -31,24 +31,30 @@ impl World {
         Self::with("").await
     }
 
-    /// With these lines in its `config.toml`.
+    /// With these lines in its `config.toml`, and ready to serve.
     pub async fn with(lines: &str) -> Self {
+        let world = Self::unready(lines).await;
+        world.until("/readyz", 200).await;
+        world
+    }
+
+    async fn before(simulator: Simulator, lines: &str) -> Self {
+        let (proxy, home) = proxy(&simulator.url, lines).await;
+        Self::of(simulator, proxy, home)
+    }
+
+    /// Before anything has been fetched from upstream.
+    pub async fn unready(lines: &str) -> Self {
         Self::before(simulator::start(simulator::Settings::default()).await.unwrap(), lines).await
     }
 
-    pub async fn before(simulator: Simulator, lines: &str) -> Self {
-        let (proxy, home) = proxy(&simulator.url, lines).await;
-        let world = Self {
+    pub fn of(simulator: Simulator, proxy: Running, home: tempfile::TempDir) -> Self {
+        Self {
             simulator,
             proxy,
             seen: Cell::new(0),
             _home: home,
-        };
-        let ready = Ask::new(world.proxy.address, "GET", "/readyz");
-        if ready.send().await.status != 200 {
-            world.proxy.ready(PATIENCE).await;
         }
-        world
     }
 
     pub fn ask(&self, method: &str, path: &str) -> Ask {
@@ -117,7 +123,7 @@ impl World {
                 return answer;
             }
             assert!(start.elapsed() < PATIENCE, "{path}: {} {}", answer.status, answer.text);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
@@ -151,7 +157,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    fn new(address: std::net::SocketAddr, method: &str, path: &str) -> Self {
+    pub fn new(address: std::net::SocketAddr, method: &str, path: &str) -> Self {
         Self {
             address,
             line: format!("{method} {path} HTTP/1.1"),
@@ -164,11 +170,6 @@ impl Ask {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    pub fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(known, _)| known != name);
         self
     }
 
@@ -219,6 +220,12 @@ impl Connection {
     /// Everything until the server closes.
     pub async fn answer(mut self) -> Answer {
         let _ = self.stream.read_to_end(&mut self.received).await;
+        Answer::read(&self.received)
+    }
+
+    /// An answer with a length, on a line that stays open.
+    pub async fn first_answer(mut self) -> Answer {
+        self.until("}").await;
         Answer::read(&self.received)
     }
 

@@ -212,9 +212,12 @@ function showStatus(status, usage) {
 
 function table(target, headings, rows, empty) {
   if (!rows.length) {
+    target.removeAttribute("role");
     target.replaceChildren(el("caption", {}, empty));
     return;
   }
+  // On a phone the rows are blocks, which would be no table any more to a screen reader.
+  target.setAttribute("role", "table");
   const cells = headings.map(([name, kind]) => el("th", { scope: "col", role: "columnheader", class: kind }, name));
   target.replaceChildren(
     el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...cells)),

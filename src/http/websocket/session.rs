@@ -19,7 +19,7 @@ use crate::protocol::sse::Frame;
 use crate::translate::ids::Ids;
 use crate::translate::response_object;
 use crate::translate::turn::{Finish, Usage};
-use crate::translate::{Object, Reply};
+use crate::translate::{Object, Reply, validate};
 
 /// Turns that wait behind the active one.
 const MAX_WAITING: usize = 8;
@@ -223,11 +223,7 @@ impl Session {
             Some(id) => id.as_str().unwrap_or_default(),
         };
         let found = self.kept.iter().find(|kept| kept.id == id);
-        found.map(Some).ok_or_else(|| {
-            let shown: String = id.chars().take(200).collect();
-            let sentence = format!("Previous response with id '{shown}' not found.");
-            Failure::bad("previous_response_id", sentence).with_code("previous_response_not_found")
-        })
+        found.map(Some).ok_or_else(|| validate::unknown_response(id))
     }
 
     /// Takes note of an event of the active turn on its way to the client; gives it as a frame of the socket's.
