@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use actix_web::dev::{Decompress, Payload};
+use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Bytes;
 use bytes::BytesMut;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json;
@@ -16,6 +17,8 @@ use crate::translate::Object;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the rest of a refused body is read and thrown away, so that the client gets to read why.
 const DISCARD: Duration = Duration::from_secs(5);
+/// A client that sends none of it for so long waits for the answer.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The object a client sent, and its size in bytes.
 #[derive(Debug)]
@@ -37,6 +40,9 @@ pub async fn object(headers: &HeaderMap, payload: Payload, limit: usize) -> Resu
 async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes, Failure> {
     check_type(headers)?;
     check_encoding(headers)?;
+    if declared(headers).is_some_and(|length| length > limit as u64) {
+        return Err(too_large(payload, limit).await);
+    }
     let mut payload = Decompress::from_headers(payload, headers);
     let mut body = BytesMut::new();
     loop {
@@ -50,14 +56,20 @@ async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<By
         }
         if body.len() > limit {
             drop(body);
-            let rest = async { while let Some(Ok(_)) = payload.next().await {} };
-            let _ = actix_rt::time::timeout(DISCARD, rest).await;
-            return Err(Failure::new(
-                Kind::TooLarge,
-                format!("the request body is larger than {limit} bytes"),
-            ));
+            return Err(too_large(payload, limit).await);
         }
     }
+}
+
+/// The length a body is said to have, as it is sent.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn too_large(mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin, limit: usize) -> Failure {
+    let rest = async { while let Ok(Some(Ok(_))) = actix_rt::time::timeout(PAUSE, payload.next()).await {} };
+    let _ = actix_rt::time::timeout(DISCARD, rest).await;
+    Failure::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes"))
 }
 
 /// JSON, under any of its names, or no type at all.

@@ -162,7 +162,11 @@ pub fn client_of(request: &HttpRequest, protocol: Protocol) -> Client {
     Client {
         protocol,
         request_id: identity::of(request),
-        agent: text("user-agent").unwrap_or_default(),
+        // A name that is no ASCII is still a name: whoever decides about a request should see it.
+        agent: headers
+            .get("user-agent")
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
+            .unwrap_or_default(),
         originator: text("originator"),
         betas: betas(headers),
         session: session.into_iter().find_map(text),
@@ -181,4 +185,20 @@ fn betas(headers: &HeaderMap) -> Vec<String> {
         .filter(|beta| !beta.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_client_hides_behind_no_odd_letters() {
+        let agent = HeaderValue::from_bytes(b"evil\xe2\x80\xae\xff").unwrap();
+        let request = TestRequest::default()
+            .insert_header(("user-agent", agent))
+            .to_http_request();
+        assert_eq!(client_of(&request, Protocol::Chat).agent, "evil\u{202e}\u{fffd}");
+    }
 }

@@ -73,9 +73,10 @@ const ROWS: [(&str, Fix); 16] = [
     ("form of thinking", form_of_thinking),
     ("disabled thinking", disabled_thinking),
     ("stale thinking", stale_thinking),
+    // Before the next: an id may be good on one connection only, the reasoning under it is good on each.
+    ("item ids", item_ids),
     ("stale encrypted reasoning", stale_reasoning),
     ("stale compaction", stale_compaction),
-    ("item ids", item_ids),
     ("system message", system_role),
     ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
@@ -335,8 +336,9 @@ fn unknown_item(case: &mut Case) -> Option<Outcome> {
 }
 
 fn item_ids(case: &mut Case) -> Option<Outcome> {
-    let about = case.way == Protocol::Responses && case.text.contains("Invalid 'input[") && case.text.contains("].id'");
-    if !about {
+    let malformed = case.text.contains("Invalid 'input[") && case.text.contains("].id'");
+    let of_another_connection = case.text.contains("does not belong to this connection");
+    if case.way != Protocol::Responses || !(malformed || of_another_connection) {
         return None;
     }
     delete(case.body, "input.*.id").then(|| grown(case, "rejected", ["input.*.id".to_owned()]))

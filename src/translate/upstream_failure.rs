@@ -425,7 +425,11 @@ fn header_wait(headers: &[(String, String)]) -> Option<String> {
         let found = headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     };
-    let whole = |seconds: f64| (seconds.is_finite() && seconds >= 0.0).then(|| (seconds.ceil() as u64).to_string());
+    let whole = |seconds: f64| {
+        (0.0..=1e9)
+            .contains(&seconds)
+            .then(|| (seconds.ceil() as u64).to_string())
+    };
     let seconds = |name: &str| whole(header(name)?.parse().ok()?);
     let milliseconds = || whole(header("retry-after-ms")?.parse::<f64>().ok()? / 1000.0);
     seconds("retry-after")

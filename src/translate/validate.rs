@@ -82,6 +82,9 @@ impl Issues {
         match field(body, "messages") {
             Value::Array(messages) if !messages.is_empty() => {
                 for (at, message) in messages.iter().enumerate() {
+                    if self.0.len() == MOST_ISSUES {
+                        break;
+                    }
                     self.message(at, message);
                 }
             }

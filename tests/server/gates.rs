@@ -6,7 +6,6 @@ use copilot_proxy::server::Signals;
 use copilot_proxy::simulator;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 
 use crate::support::{self, Answer, CLIENTS, Client, World};
 
@@ -244,24 +243,4 @@ async fn what_does_not_finish_is_told_that_it_ends() {
         assert_eq!(message, "the proxy is shutting down");
         ending.await.unwrap().unwrap();
     }
-}
-
-#[cfg(target_os = "linux")]
-#[actix_rt::test]
-async fn small_pieces_leave_at_once() {
-    // Without TCP_NODELAY a piece waits for the last one's acknowledgement, which may take 40 ms and more.
-    let world = World::new().await;
-    let body = Client::Chat.body("gpt-4.1", "[[sim:trickle ms=5]] [[sim:long chunks=60]] hi", true);
-    let mut asked = world.ask("POST", "/v1/chat/completions").json(&body).open().await;
-    asked.until("data: ").await;
-    let (start, mut longest, mut last) = (Instant::now(), Duration::ZERO, Instant::now());
-    let mut piece = [0; 65536];
-    while start.elapsed() < Duration::from_millis(300) {
-        if asked.stream.read(&mut piece).await.unwrap() == 0 {
-            break;
-        }
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-    }
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }

@@ -1,6 +1,7 @@
 //! What every path answers before any model is asked: paths and methods, bodies, keys, hosts and origins, ids.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -346,6 +347,18 @@ async fn k162_what_is_no_json_is_refused() {
         );
         assert!(client == Client::Messages || code == "payload_too_large", "{code}");
         world.ask("POST", client.path()).bytes(body).send().await.expect(200);
+    }
+}
+
+#[actix_rt::test]
+async fn a_body_announced_as_too_large_is_not_waited_for() {
+    let world = World::new().await;
+    for client in CLIENTS {
+        let ask = world.ask("POST", client.path());
+        let started = Instant::now();
+        let answer = ask.header("content-length", "1000000000000").send().await;
+        client.refusal(&answer, 413);
+        assert!(started.elapsed() < Duration::from_secs(5));
     }
 }
 

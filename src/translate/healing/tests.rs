@@ -50,6 +50,23 @@ fn a_path_widens_to_its_column_and_passes_over_variant_names() {
 }
 
 #[test]
+fn an_id_of_another_connection_goes_for_good_and_the_reasoning_under_it_stays() {
+    let message = "input item ID does not belong to this connection";
+    let body = json!({"input": [{"type": "reasoning", "id": "x", "summary": [], "encrypted_content": "e"}]});
+    let (bare, learned) = once(Protocol::Responses, message, body.clone()).unwrap();
+    let expected = json!({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "e"}]});
+    assert_eq!(bare, expected);
+    let mut next = outgoing(body);
+    apply(Protocol::Responses, &[learned.unwrap()].into(), &mut next);
+    assert_eq!(Value::Object(next.body), expected);
+    // Where no id is left to blame, it is the reasoning.
+    assert_eq!(
+        once(Protocol::Responses, message, bare),
+        Some((json!({"input": []}), None))
+    );
+}
+
+#[test]
 fn vital_fields_stay() {
     for path in [
         "messages",
