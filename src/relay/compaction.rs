@@ -30,64 +30,49 @@ struct Made {
 impl Relay {
     /// An ordinary request that ends in a trigger: its answer is one item.
     pub(super) async fn compact_in_stream(&self, call: Call) -> Result<Answer, Error> {
-        let mut journal = Journal::open(self.actors.clone(), &call);
-        let Made {
-            headers,
-            item,
-            usage,
-            heard,
-            mut ids,
-        } = match self.make(&call, &mut journal).await {
+        let (mut made, journal) = match self.made(&call).await {
             Ok(made) => made,
-            Err(refused) => return self.refuse(&call, refused, journal),
+            Err((refused, journal)) => return self.refuse(&call, refused, journal),
         };
-        journal.ended(&heard);
-        let model = call
-            .body
-            .get("model")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let asked = call.body.get("model").and_then(Value::as_str);
         let reply = Reply {
-            model,
+            model: asked.unwrap_or_default().to_owned(),
             echo: response_object::echo(&call.body),
             ..Reply::default()
         };
-        let frames = compaction::stream(&item, &usage, &reply, &mut ids);
+        let frames = compaction::stream(&made.item, &made.usage, &reply, &mut made.ids);
+        let headers = made.headers;
         if is_stream(&call.body) {
-            let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
-            return Ok(Answer::Stream {
-                headers,
-                flow: Box::new(flow),
-            });
+            let flow = Box::new(Flow::told(frames, self.closing.clone()).kept_in(journal));
+            return Ok(Answer::Stream { headers, flow });
         }
         let mut whole = fold::gather(Protocol::Responses);
         frames.iter().try_for_each(|frame| whole.feed(frame))?;
-        Ok(Answer::Whole {
-            headers,
-            body: whole.finish()?.to_string(),
-        })
+        let body = whole.finish()?.to_string();
+        Ok(Answer::Whole { headers, body })
     }
 
     /// `POST /responses/compact`.
     pub async fn compact(&self, call: Call) -> Result<Answer, Error> {
-        let mut journal = Journal::open(self.actors.clone(), &call);
-        let Made {
-            headers,
-            item,
-            usage,
-            heard,
-            mut ids,
-        } = match self.make(&call, &mut journal).await {
-            Ok(made) => made,
-            Err(refused) => return self.refuse(&call, refused, journal),
+        let mut made = match self.made(&call).await {
+            Ok((made, _)) => made,
+            Err((refused, journal)) => return self.refuse(&call, refused, journal),
         };
-        journal.ended(&heard);
-        let body = compaction::answer(&call.body, &item, &usage, &mut ids);
-        Ok(Answer::Whole {
-            headers,
-            body: body.to_string(),
-        })
+        let body = compaction::answer(&call.body, &made.item, &made.usage, &mut made.ids).to_string();
+        let headers = made.headers;
+        Ok(Answer::Whole { headers, body })
+    }
+
+    /// The item, written down as an answer that is complete.
+    async fn made(&self, call: &Call) -> Result<(Made, Journal), (Error, Journal)> {
+        let mut journal = Journal::open(self.actors.clone(), call);
+        match self.make(call, &mut journal).await {
+            Ok(made) => {
+                journal.ended(&made.heard);
+                Ok((made, journal))
+            }
+            Err(refused) => Err((refused, journal)),
+        }
     }
 
     async fn make(&self, call: &Call, journal: &mut Journal) -> Result<Made, Error> {

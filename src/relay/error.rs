@@ -52,6 +52,16 @@ pub(super) fn of_upstream(error: &upstream::Error) -> Failure {
     Failure::new(kind, error.to_string())
 }
 
+/// The headers of upstream's refusal that go on to the client. A quota that is used up is no window: its client is not
+/// told to wait, which Codex would do in silence, for as long as the month lasts.
+pub(super) fn passed_on_by(failure: &Failure, headers: &[(String, String)]) -> Vec<(String, String)> {
+    let mut passed = passed_on(headers);
+    if failure.is_lasting() {
+        passed.retain(|(name, _)| !matches!(name.as_str(), "retry-after" | "retry-after-ms" | "x-should-retry"));
+    }
+    passed
+}
+
 /// The headers of upstream's that go on to the client.
 pub(super) fn passed_on(headers: &[(String, String)]) -> Vec<(String, String)> {
     const NAMES: [&str; 5] = [
@@ -73,6 +83,13 @@ pub(super) fn passed_on(headers: &[(String, String)]) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_quota_as_for_a_window() {
+        let headers = ["retry-after", "x-github-request-id"].map(|name| (name.to_owned(), "1".to_owned()));
+        let of = |kind| passed_on_by(&Failure::new(kind, "x"), &headers).len();
+        assert_eq!((of(Kind::Payment), of(Kind::RateLimited)), (1, 2));
+    }
 
     #[test]
     fn only_headers_with_a_use_pass() {

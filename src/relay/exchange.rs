@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{of_upstream, passed_on};
+use super::error::{of_upstream, passed_on_by};
 use super::{Error, Relay};
 use crate::actors::token::{Confirm, Credential, GetCredential, Invalidate};
 use crate::protocol::failure::{Failure, Kind};
@@ -110,8 +110,9 @@ pub(super) async fn read_refusal(answer: Answer) -> Refusal {
     };
     let failure = upstream_failure::read(status, &headers, &body);
     let credential = is_about_credential(status, &headers, &failure.message, failure.code.as_deref());
+    let passed = passed_on_by(&failure, &headers);
     Refusal {
-        error: Error::told(failure, passed_on(&headers)),
+        error: Error::told(failure, passed),
         credential,
     }
 }

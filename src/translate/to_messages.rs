@@ -36,6 +36,11 @@ pub struct ToMessages {
     searches: u64,
     declined: bool,
     reasoning: Reasoning,
+    /// Thinking has been shown whose state had not come when its block ended.
+    unsealed: bool,
+    /// That state, which came behind text. Only calls need it: clients take an answer's last block for its result, so it
+    /// goes before a call, and not behind text that ends the answer.
+    late: Option<String>,
     /// The ending, while it waits for late usage.
     ending: Option<Finish>,
     over: bool,
@@ -96,6 +101,8 @@ impl ToMessages {
             searches: 0,
             declined: false,
             reasoning: Reasoning::default(),
+            unsealed: false,
+            late: None,
             ending: None,
             over: false,
             kept: Vec::new(),
@@ -405,19 +412,32 @@ impl ToMessages {
             self.open_thinking(out);
         }
         if self.open == Some(Open::Thinking) {
+            self.unsealed = state.is_none();
             let signature = state.unwrap_or_else(|| Carrier::Nothing.encode());
             self.write_delta("signature_delta", "signature", &signature, out);
             self.open = None;
             self.stop_block(out);
         } else if let Some(state) = state {
-            self.close(out);
-            self.start_block(json!({"type": "redacted_thinking", "data": state}), out);
-            self.stop_block(out);
+            if self.unsealed && self.open == Some(Open::Text) && self.calls.is_empty() {
+                self.late = Some(state);
+            } else {
+                self.close(out);
+                self.write_state(&state, out);
+            }
+            self.unsealed = false;
         }
+    }
+
+    fn write_state(&mut self, state: &str, out: &mut Vec<Frame>) {
+        self.start_block(json!({"type": "redacted_thinking", "data": state}), out);
+        self.stop_block(out);
     }
 
     fn write_call(&mut self, key: ToolKey, out: &mut Vec<Frame>) {
         self.close(out);
+        if let Some(state) = self.late.take() {
+            self.write_state(&state, out);
+        }
         let Some(call) = self.calls.get(&key) else {
             return;
         };
@@ -472,6 +492,7 @@ impl ToMessages {
             Some(Open::Thinking) => {
                 let signature = Carrier::Nothing.encode();
                 self.write_delta("signature_delta", "signature", &signature, out);
+                self.unsealed = true;
             }
             Some(Open::Call(key)) => {
                 if let Some(call) = self.calls.get_mut(&key) {

@@ -154,10 +154,10 @@ fn a_person_is_told_from_a_program() {
 #[test]
 fn relative_files_are_put_into_the_clients_folder() {
     let mut talk = asked("please write n.txt: x", claude_code());
-    talk.system = "Environment\nWorking directory: /tmp/work\nmore".into();
+    talk.system = "Environment\nWorking directory: /home/me/project\nmore".into();
     assert_eq!(
         talk.answer(Wishes::default()).calls[0].input["file_path"],
-        "/tmp/work/n.txt"
+        "/home/me/project/n.txt"
     );
 }
 

@@ -313,6 +313,29 @@ fn k073_state_without_text_is_redacted_thinking() {
 }
 
 #[test]
+fn the_state_of_thinking_that_was_shown_stands_before_a_call_and_never_ends_an_answer() {
+    let kinds = |written: &Written| -> Vec<String> {
+        let content = written.content();
+        let blocks = content.as_array().unwrap();
+        blocks
+            .iter()
+            .map(|block| block["type"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let answer = turn(&[reason("hm"), text("a"), seal(), text("b")], Finish::Stop);
+    assert_eq!(kinds(&answer), ["thinking", "text"]);
+    assert_eq!(answer.content()[1]["text"], "ab");
+    let call = [reason("hm"), text("a"), seal(), open(0), args(0, "{}"), close(0)];
+    let call = turn(&call, Finish::ToolCalls);
+    assert_eq!(kinds(&call), ["thinking", "text", "redacted_thinking", "tool_use"]);
+    let behind = [reason("hm"), open(0), args(0, "{}"), close(0), seal()];
+    assert_eq!(
+        kinds(&turn(&behind, Finish::ToolCalls)),
+        ["thinking", "tool_use", "redacted_thinking"]
+    );
+}
+
+#[test]
 fn thinking_may_be_state_alone() {
     let reply = Reply {
         omit_thinking: true,
