@@ -13,7 +13,6 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::actors::Actors;
 use crate::actors::approval::{ApprovalActor, Asker, Attach};
 use crate::actors::catalog::{CatalogActor, GetCatalog};
 use crate::actors::memory::MemoryActor;
@@ -21,6 +20,7 @@ use crate::actors::quota::{GetUsage, QuotaActor};
 use crate::actors::rate_limiter::RateLimiterActor;
 use crate::actors::recorder::RecorderActor;
 use crate::actors::token::{ExchangeError, Exchanged, GetCredential, Invalidate, TokenActor};
+use crate::actors::{Actors, Published};
 use crate::config::Settings;
 use crate::http::{self, Doors};
 use crate::protocol::catalog::Catalog;
@@ -259,8 +259,10 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
                 got.map(|got| exchanged(got, &settings)).map_err(exchange_error)
             }) as _
         };
-        TokenActor::new(Rc::new(exchange), chance).start()
+        TokenActor::new(Rc::new(exchange), chance)
     };
+    let credential = token.published();
+    let token = token.start();
     let catalog = {
         let (token, overrides) = (token.clone(), Rc::new(settings.models.overrides.clone()));
         let fetch = move || {
@@ -274,7 +276,13 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
                 }))
             }) as _
         };
-        CatalogActor::new(Rc::new(fetch), settings.models.refresh).start()
+        CatalogActor::new(Rc::new(fetch), settings.models.refresh)
+    };
+    let memory = MemoryActor::default();
+    let published = Published {
+        credential,
+        catalog: catalog.published(),
+        facts: memory.published(),
     };
     let usage = move || {
         let (github, secret) = (github.clone(), github_token.clone());
@@ -282,12 +290,13 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
     };
     Actors {
         token,
-        catalog,
+        catalog: catalog.start(),
         rate_limiter: RateLimiterActor::new(settings.rate_limit).start(),
         approval: ApprovalActor::new(settings.approval).start(),
-        memory: MemoryActor::default().start(),
+        memory: memory.start(),
         recorder: RecorderActor::default().start(),
         quota: QuotaActor::new(Rc::new(usage)).start(),
+        published,
     }
 }
 

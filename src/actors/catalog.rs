@@ -12,7 +12,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, WrapFuture,
 };
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::protocol::catalog::Catalog;
 
@@ -39,13 +39,16 @@ pub struct Snapshot {
     pub last_error: Option<String>,
 }
 
+/// The current list, once there is one.
+pub type Published = watch::Receiver<Option<Arc<Catalog>>>;
+
 type Waiter = oneshot::Sender<Result<Arc<Catalog>, String>>;
 
 /// Keeps the list of models.
 pub struct CatalogActor {
     fetch: Fetch,
     every: Duration,
-    current: Option<Arc<Catalog>>,
+    current: watch::Sender<Option<Arc<Catalog>>>,
     last_error: Option<String>,
     failures: u32,
     fetching: bool,
@@ -60,12 +63,16 @@ impl CatalogActor {
         Self {
             fetch,
             every,
-            current: None,
+            current: watch::Sender::new(None),
             last_error: None,
             failures: 0,
             fetching: false,
             waiters: Vec::new(),
         }
+    }
+
+    pub fn published(&self) -> Published {
+        self.current.subscribe()
     }
 
     fn refresh(&mut self, context: &mut Context<Self>) {
@@ -85,7 +92,7 @@ impl CatalogActor {
             Ok(list) => {
                 self.failures = 0;
                 self.last_error = None;
-                self.current = Some(Arc::new(list));
+                self.current.send_replace(Some(Arc::new(list)));
                 self.every
             }
             Err(why) => {
@@ -108,7 +115,7 @@ impl CatalogActor {
                 .clone()
                 .unwrap_or_else(|| "the list of models is being fetched".into())
         };
-        self.current.clone().ok_or_else(why)
+        self.current.borrow().clone().ok_or_else(why)
     }
 }
 
@@ -132,7 +139,7 @@ impl Handler<GetCatalog> for CatalogActor {
     type Result = ResponseFuture<Result<Arc<Catalog>, String>>;
 
     fn handle(&mut self, _: GetCatalog, _: &mut Self::Context) -> Self::Result {
-        if self.current.is_none() && self.fetching {
+        if self.current.borrow().is_none() && self.fetching {
             let (answer, waiter) = oneshot::channel();
             self.waiters.retain(|waiter| !waiter.is_closed());
             self.waiters.push(answer);
@@ -155,7 +162,7 @@ impl Handler<GetSnapshot> for CatalogActor {
     type Result = MessageResult<GetSnapshot>;
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
-        let models = self.current.as_ref().map_or(0, |list| list.models().len());
+        let models = self.current.borrow().as_ref().map_or(0, |list| list.models().len());
         MessageResult(Snapshot {
             models,
             last_error: self.last_error.clone(),
@@ -186,11 +193,14 @@ mod tests {
                 }
             })
         });
-        let actor = CatalogActor::new(fetch, Duration::from_secs(600)).start();
+        let actor = CatalogActor::new(fetch, Duration::from_secs(600));
+        let published = actor.published();
+        let actor = actor.start();
         let asks = (0..10).map(|_| actor.send(GetCatalog));
         let lists = futures_util::future::join_all(asks).await;
         assert!(lists.into_iter().all(|list| list.unwrap().unwrap().get("a").is_some()));
         assert_eq!(calls.get(), 1);
+        assert!(published.borrow().as_ref().is_some_and(|list| list.get("a").is_some()));
         actor.send(Refresh).await.unwrap();
         tokio::task::yield_now().await;
         assert!(actor.send(GetCatalog).await.unwrap().is_ok());

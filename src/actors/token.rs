@@ -7,7 +7,8 @@
 //!                                              the next try waits, longer after each failure
 //! ```
 //!
-//! One exchange serves all: whoever asks while one is under way waits for its answer.
+//! One exchange serves all: whoever asks while one is under way waits for its answer. The credential in force is
+//! published, so that a call reads it and asks only where there is none.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use actix::{
     WrapFuture,
 };
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::secret::Secret;
 
@@ -31,6 +32,12 @@ pub struct Credential {
     pub expires: Instant,
     /// Counts the exchanges: a caller that was refused names the one it used.
     pub generation: u64,
+}
+
+impl Credential {
+    pub fn is_over(&self) -> bool {
+        now() >= self.expires
+    }
 }
 
 /// What an exchange brought.
@@ -296,7 +303,11 @@ pub struct TokenActor {
     waiters: Vec<Waiter>,
     refreshing: bool,
     alarm: Option<SpawnHandle>,
+    published: watch::Sender<Option<Arc<Credential>>>,
 }
+
+/// The credential in force, while there is one. It may have come to its end since.
+pub type Published = watch::Receiver<Option<Arc<Credential>>>;
 
 /// More callers than this do not wait for one exchange.
 const MAX_WAITERS: usize = 10_000;
@@ -310,7 +321,20 @@ impl TokenActor {
             waiters: Vec::new(),
             refreshing: false,
             alarm: None,
+            published: watch::Sender::new(None),
         }
+    }
+
+    pub fn published(&self) -> Published {
+        self.published.subscribe()
+    }
+
+    fn publish(&self) {
+        let in_force = match self.keeper.look_up(now()) {
+            Lookup::Have(credential) => Some(credential),
+            _ => None,
+        };
+        self.published.send_replace(in_force);
     }
 
     fn refresh(&mut self, context: &mut Context<Self>) {
@@ -334,6 +358,7 @@ impl TokenActor {
                 self.keeper.failed(error, now(), (self.jitter)())
             }
         };
+        self.publish();
         for waiter in self.waiters.drain(..) {
             let answer = match self.keeper.look_up(now()) {
                 Lookup::Have(credential) => Ok(credential),
@@ -401,6 +426,7 @@ impl Handler<Invalidate> for TokenActor {
 
     fn handle(&mut self, message: Invalidate, context: &mut Self::Context) {
         if self.keeper.invalidate(message.generation, &message.why, now()) {
+            self.publish();
             self.refresh(context);
         }
     }
@@ -534,7 +560,11 @@ mod tests {
     #[actix_web::test]
     async fn one_exchange_serves_all() {
         let calls = Rc::new(Cell::new(0));
-        let actor = TokenActor::new(counting(calls.clone(), 0), || 0.0).start();
+        let actor = TokenActor::new(counting(calls.clone(), 0), || 0.0);
+        let published = actor.published();
+        let in_force = || published.borrow().as_ref().map(|credential| credential.generation);
+        let actor = actor.start();
+        assert_eq!(in_force(), None);
         let asks = (0..100).map(|_| actor.send(GetCredential));
         let answers = futures_util::future::join_all(asks).await;
         assert!(
@@ -542,7 +572,7 @@ mod tests {
                 .into_iter()
                 .all(|answer| answer.unwrap().unwrap().generation == 1)
         );
-        assert_eq!(calls.get(), 1);
+        assert_eq!((calls.get(), in_force()), (1, Some(1)));
         actor
             .send(Invalidate {
                 generation: 1,
@@ -550,6 +580,7 @@ mod tests {
             })
             .await
             .unwrap();
+        assert_eq!(in_force(), None, "whoever reads after this asks for another");
         actor
             .send(Invalidate {
                 generation: 1,
@@ -558,7 +589,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(actor.send(GetCredential).await.unwrap().unwrap().generation, 2);
-        assert_eq!(calls.get(), 2);
+        assert_eq!((calls.get(), in_force()), (2, Some(2)));
     }
 
     #[actix_web::test]

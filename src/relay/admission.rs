@@ -1,11 +1,11 @@
 //! Before a request may go: which model it means, a person's verdict, then a permit. The verdict comes first, since a
 //! person may take minutes and no permit is held while one thinks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Call, Client, Error, Relay, Settings, web_search};
 use crate::actors::approval::{Ask, Verdict};
-use crate::actors::catalog::GetCatalog;
 use crate::actors::memory::Recall;
 use crate::actors::rate_limiter::Permit;
 use crate::protocol::Protocol;
@@ -41,7 +41,7 @@ impl Target {
 
 impl Relay {
     pub async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
-        let current = self.actors.ask(&self.actors.catalog, GetCatalog).await?;
+        let current = self.actors.catalog().await?;
         current.map_err(|why| Failure::new(Kind::Unavailable, format!("no model list yet: {why}")).into())
     }
 
@@ -113,11 +113,13 @@ impl Relay {
     /// What earlier calls taught about this model, and the reasoning its client may have lost.
     pub(super) async fn recall(&self, call: &Call, target: &Target) -> Result<Memory, Error> {
         let call_ids = history::call_ids(call.client.protocol, &call.body);
-        let recall = Recall {
-            model: target.model().id.clone(),
-            call_ids,
+        let kept = if call_ids.is_empty() {
+            HashMap::new()
+        } else {
+            self.actors.ask(&self.actors.memory, Recall { call_ids }).await?
         };
-        Ok(self.actors.ask(&self.actors.memory, recall).await?)
+        let learned = self.actors.facts(&target.model().id);
+        Ok(Memory { learned, kept })
     }
 
     /// The prompt's size in tokens, counted beside the worker.
