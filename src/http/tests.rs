@@ -105,6 +105,7 @@ impl Proxy {
             credential: token.published(),
             catalog: catalog.published(),
             facts: memory.published(),
+            unlimited: true,
         };
         let actors = Actors {
             token: token.start(),
