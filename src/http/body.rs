@@ -20,31 +20,32 @@ const DISCARD: Duration = Duration::from_secs(5);
 /// A client that sends none of it for so long waits for the answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The object a client sent, and its size in bytes.
+/// So much memory a body gets in advance, if it is said to be so long.
+const PROMISED: usize = 1 << 20;
+
+/// The object a client sent, and its text as it came.
 #[derive(Debug)]
 pub struct Sent {
     pub object: Object,
-    pub bytes: usize,
+    pub text: Bytes,
 }
 
 /// Reads the body as a JSON object of at most `limit` bytes, counted after decompression.
 pub async fn object(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Sent, Failure> {
-    let bytes = whole(headers, payload, limit).await?;
-    let object = json::object(&bytes).ok_or_else(|| Failure::new(Kind::BadRequest, "Invalid JSON body"))?;
-    Ok(Sent {
-        object,
-        bytes: bytes.len(),
-    })
+    let text = whole(headers, payload, limit).await?;
+    let object = json::object(&text).ok_or_else(|| Failure::new(Kind::BadRequest, "Invalid JSON body"))?;
+    Ok(Sent { object, text })
 }
 
 async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes, Failure> {
     check_type(headers)?;
     check_encoding(headers)?;
-    if declared(headers).is_some_and(|length| length > limit as u64) {
+    let length = declared(headers).unwrap_or(0);
+    if length > limit as u64 {
         return Err(too_large(payload, limit).await);
     }
     let mut payload = Decompress::from_headers(payload, headers);
-    let mut body = BytesMut::new();
+    let mut body = BytesMut::with_capacity(usize::try_from(length).unwrap_or(limit).min(PROMISED));
     loop {
         let Ok(piece) = actix_rt::time::timeout(PATIENCE, payload.next()).await else {
             return Err(Failure::new(Kind::ClientTimeout, "the request body stopped arriving"));

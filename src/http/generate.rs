@@ -86,7 +86,7 @@ async fn serve(
         ask(Call {
             client: client_of(&request, client),
             body: sent.object,
-            bytes: sent.bytes,
+            text: sent.text,
         })
         .await
     };

@@ -17,6 +17,14 @@ pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
+/// Writes an object; `bytes` is about how long it will be.
+pub fn text(object: &Map<String, Value>, bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.saturating_add(bytes / 16).saturating_add(512));
+    // Nothing here can fail: the keys are strings, and memory does not refuse.
+    let _ = serde_json::to_writer(&mut text, object);
+    text
+}
+
 /// Whether a text is one whole object and nothing more.
 pub fn is_object(text: &str) -> bool {
     text.trim_ascii_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()

@@ -89,7 +89,7 @@ impl Relay {
             let ask = Ask {
                 model: target.model().id.clone(),
                 client: call.client.agent.clone(),
-                bytes: call.bytes,
+                bytes: call.text.len(),
                 estimated_tokens: self
                     .estimate(call.client.protocol, &call.body, Some(target.model()))
                     .await,

@@ -6,15 +6,17 @@ use super::error::{of_upstream, passed_on};
 use super::journal::Journal;
 use super::{Answer, Call, Error, Relay};
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
 use crate::routing;
 use crate::translate::{Heard, embeddings, turn};
 use crate::upstream::copilot::{self, Endpoint};
 
 impl Relay {
     pub async fn embed(&self, call: Call) -> Result<Answer, Error> {
-        let mut journal = Journal::open(self.actors.clone(), &call);
+        let asked = call.asked();
+        let mut journal = Journal::open(self.actors.clone(), &asked);
         let embedded = self.embed_once(&call, &mut journal).await;
-        embedded.or_else(|refused| self.refuse(&call, refused, journal))
+        embedded.or_else(|refused| self.refuse(&asked, refused, journal))
     }
 
     async fn embed_once(&self, call: &Call, journal: &mut Journal) -> Result<Answer, Error> {
@@ -36,7 +38,7 @@ impl Relay {
         }
         let asked = embeddings::request(&call.body, model)?;
         journal.admitted(self.admit(call, &target).await?);
-        let body = serde_json::to_vec(&asked.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        let body = json::text(&asked.body, call.text.len());
         let answer = self
             .send(&copilot::Call {
                 body: Some(body.into()),

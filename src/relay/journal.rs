@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::Call;
+use super::Asked;
 use crate::actors::Actors;
 use crate::actors::approval::harmless;
 use crate::actors::memory::Keep;
@@ -27,23 +27,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn open(actors: Actors, call: &Call) -> Self {
-        let asked = call
-            .body
-            .get("model")
-            .and_then(|model| model.as_str())
-            .unwrap_or_default();
+    pub(super) fn open(actors: Actors, asked: &Asked) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let exchange = Exchange {
-            id: call.client.request_id.clone(),
+            id: asked.client.request_id.clone(),
             started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
-            client: harmless(&call.client.agent),
-            model_asked: harmless(asked),
+            client: harmless(&asked.client.agent),
+            model_asked: harmless(&asked.model),
             ..Exchange::default()
         };
         Self {
             actors,
-            client: call.client.protocol,
+            client: asked.client.protocol,
             exchange,
             started: Instant::now(),
             permit: None,

@@ -53,7 +53,7 @@ pub enum Asked {
 #[derive(Debug, PartialEq)]
 pub enum Begun {
     /// This request goes to a model; its events are to be [heard](Session::hear).
-    Call { body: Object, bytes: usize },
+    Call(Object),
     /// The turn has been answered here, in these frames.
     Answered(Vec<String>),
 }
@@ -212,7 +212,7 @@ impl Session {
             response: None,
             sequence: 0,
         });
-        Ok(Begun::Call { body, bytes })
+        Ok(Begun::Call(body))
     }
 
     /// The response that a request continues, if it continues one.
