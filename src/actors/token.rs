@@ -58,6 +58,8 @@ pub struct ExchangeError {
     pub permanent: bool,
     /// It is the GitHub token itself that is of no use: only another one helps.
     pub refused: bool,
+    /// GitHub has not answered at all, so that asking again costs it nothing.
+    pub unreached: bool,
     pub retry_after: Option<Duration>,
 }
 
@@ -106,6 +108,8 @@ pub struct Snapshot {
 const MARGIN: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// An outage is to be noticed as over soon, also while nobody asks for anything.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(40);
 /// A permanent refusal is questioned this often, in case somebody has put it right.
 const PERMANENT_PAUSE: Duration = Duration::from_secs(600);
 /// On demand, a permanent refusal is questioned this often.
@@ -174,7 +178,7 @@ impl Keeper {
         let pause = match error.retry_after {
             Some(wait) => wait,
             None if error.permanent => ON_DEMAND_PAUSE,
-            None => FIRST_PAUSE.min(pause_after(self.failures)),
+            None => FIRST_PAUSE,
         };
         now >= last + pause
     }
@@ -206,7 +210,14 @@ impl Keeper {
         let pause = match error.retry_after {
             Some(wait) => wait.max(FIRST_PAUSE),
             None if error.permanent => PERMANENT_PAUSE,
-            None => pause_after(self.failures).mul_f64(0.75 + 0.5 * jitter),
+            None => {
+                let longest = if error.unreached {
+                    LONGEST_OUTAGE_PAUSE
+                } else {
+                    LONGEST_PAUSE
+                };
+                pause_after(self.failures).min(longest).mul_f64(0.75 + 0.5 * jitter)
+            }
         };
         self.last_error = Some(error);
         pause
@@ -242,6 +253,7 @@ impl Keeper {
             message: format!("copilot refused the credential: {why}"),
             permanent: false,
             refused: false,
+            unreached: false,
             retry_after: None,
         });
         self.last_try = None;
@@ -276,11 +288,9 @@ impl Keeper {
     }
 }
 
-/// 5 s, doubled with each failure, up to five minutes.
+/// 5 s, doubled with each failure.
 fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10))
 }
 
 /// A minute before GitHub's own advice, less up to a tenth by chance; a short life leaves a fifth of it as the margin.
@@ -382,6 +392,7 @@ fn busy() -> ExchangeError {
         message: "no credential yet".into(),
         permanent: false,
         refused: false,
+        unreached: false,
         retry_after: None,
     }
 }
@@ -470,6 +481,7 @@ mod tests {
             message: "no".into(),
             permanent,
             refused: false,
+            unreached: false,
             retry_after: None,
         }
     }
@@ -503,6 +515,11 @@ mod tests {
             .map(|_| keeper.failed(error(false), start, 0.5).as_secs())
             .collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        let outage = ExchangeError {
+            unreached: true,
+            ..error(false)
+        };
+        assert_eq!(keeper.failed(outage, start, 1.0), Duration::from_secs(50));
         assert_eq!(keeper.failed(error(true), start, 0.5), PERMANENT_PAUSE);
         assert!(!keeper.may_try(start + Duration::from_secs(29)));
         assert!(keeper.may_try(start + Duration::from_secs(30)));

@@ -77,6 +77,7 @@ impl Proxy {
                         message: "bad credentials".into(),
                         permanent: true,
                         refused: true,
+                        unreached: false,
                         retry_after: None,
                     });
                 }

@@ -41,7 +41,7 @@ impl Relay {
                 headers,
                 flow: Box::new(flow.kept_in(journal)),
             }),
-            Content::Stream(flow) => match flow.gather(asked.client.protocol).await {
+            Content::Stream(flow) => match flow.gather(asked.client.protocol, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => {
                     journal.ended(&heard);
                     Ok(Answer::Whole {

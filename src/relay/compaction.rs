@@ -122,7 +122,7 @@ impl Relay {
         let opened = self.attempt(call, target, memory.clone(), cause, journal).await?;
         match opened.content {
             Content::Whole { body, heard } => Ok((opened.headers, body, heard)),
-            Content::Stream(flow) => match flow.gather(Protocol::Responses).await {
+            Content::Stream(flow) => match flow.gather(Protocol::Responses, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => Ok((opened.headers, body, heard)),
                 Err(failure) => Err(Error::told(failure, opened.headers)),
             },

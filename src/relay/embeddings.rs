@@ -11,6 +11,9 @@ use crate::routing;
 use crate::translate::{Heard, embeddings, turn};
 use crate::upstream::copilot::{self, Endpoint};
 
+/// The most numbers of one answer: those of the most texts and the longest vectors there are.
+const MOST_NUMBERS: usize = 4_000_000;
+
 impl Relay {
     pub async fn embed(&self, call: Call) -> Result<Answer, Error> {
         let asked = call.asked();
@@ -53,8 +56,11 @@ impl Relay {
             .whole(self.settings.max_answer_bytes)
             .await
             .map_err(|error| of_upstream(&error))?;
-        let whole = serde_json::from_slice(&whole)
-            .map_err(|_| Failure::new(Kind::UpstreamGarbage, "upstream's embeddings are no JSON"))?;
+        let garbage = || Failure::new(Kind::UpstreamGarbage, "upstream's embeddings are no JSON");
+        if !json::fits(&whole, MOST_NUMBERS) {
+            return Err(garbage().into());
+        }
+        let whole = serde_json::from_slice(&whole).map_err(|_| garbage())?;
         let body = embeddings::answer(whole, &asked, &target.asked)?;
         let usage = turn::Usage {
             input: body["usage"]["prompt_tokens"].as_u64(),
