@@ -373,6 +373,12 @@ async fn usage_is_githubs_own_word() {
         json!({"error": {"message": "Failed to fetch Copilot usage", "type": "api_error", "param": null,
             "code": "usage_unavailable"}})
     );
+    let down = Proxy {
+        usage: Err("GitHub is down".into()),
+        ..Proxy::default()
+    };
+    let answers = ask_all(down.doors(), vec![get("/usage"), get("/admin/status")]).await;
+    assert_eq!(answers[1].json()["usage"], json!({"last_error": "GitHub is down"}));
 }
 
 #[actix_web::test]

@@ -35,7 +35,7 @@ impl Relay {
             return Err(failure.into());
         }
         let asked = embeddings::request(&call.body, model)?;
-        journal.admitted(self.admit(call, &target).await?);
+        self.admit(call, &target, journal).await?;
         let body = serde_json::to_vec(&asked.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
         let answer = self
             .send(&copilot::Call {
