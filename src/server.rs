@@ -302,7 +302,7 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
         credential,
         catalog: catalog.published(),
         facts: memory.published(),
-        unlimited: settings.rate_limit.limit_nothing(),
+        limited: settings.rate_limit.is_limiting(),
     };
     let usage = move || {
         let (github, secret) = (github.clone(), github_token.clone());

@@ -50,8 +50,8 @@ pub struct Published {
     pub credential: token::Published,
     pub catalog: catalog::Published,
     pub facts: memory::Published,
-    /// Calls need no permission.
-    pub unlimited: bool,
+    /// A call may have to wait for its permit.
+    pub limited: bool,
 }
 
 /// An actor is gone. It does not come back: the process has to be started anew.
@@ -103,7 +103,7 @@ impl Actors {
 
     /// Waits for the right to make one call; dropping the future leaves the line.
     pub async fn acquire(&self) -> Result<Result<Permit, Refused>, Stopped> {
-        if self.published.unlimited {
+        if !self.published.limited {
             return Ok(Ok(Permit::unlimited(&self.rate_limiter)));
         }
         let (caller, permit) = oneshot::channel();

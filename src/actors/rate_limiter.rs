@@ -29,8 +29,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn limit_nothing(&self) -> bool {
-        self.gap.is_zero() && self.max_concurrent == 0
+    pub fn is_limiting(&self) -> bool {
+        !self.gap.is_zero() || self.max_concurrent > 0
     }
 }
 
@@ -435,7 +435,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_call_that_nothing_limits_is_counted_all_the_same() {
-        assert!(Settings::default().limit_nothing() && !waiting(SECOND).limit_nothing());
+        assert!(waiting(SECOND).is_limiting() && !Settings::default().is_limiting());
         let actor = RateLimiterActor::new(Settings::default()).start();
         let permit = Permit::unlimited(&actor);
         let snapshot = actor.send(GetSnapshot).await.unwrap();

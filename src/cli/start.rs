@@ -10,6 +10,7 @@ use super::args::Start;
 use super::banner::Banner;
 use super::claude_code::{Chosen, Wishes};
 use super::health::reachable;
+use super::shell::Shell;
 use super::{
     Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, listen, print, sign_in, simulator, tell, terminal,
 };
@@ -82,6 +83,7 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
         report: &report,
         keyed: key.is_some(),
         simulated: start.simulator,
+        shell: Shell::of_user(&surroundings.environment),
     };
     print(&banner.text())?;
     if start.show_token {

@@ -106,7 +106,7 @@ impl Proxy {
             credential: token.published(),
             catalog: catalog.published(),
             facts: memory.published(),
-            unlimited: true,
+            limited: false,
         };
         let actors = Actors {
             token: token.start(),
@@ -384,6 +384,12 @@ async fn usage_is_githubs_own_word() {
         json!({"error": {"message": "Failed to fetch Copilot usage", "type": "api_error", "param": null,
             "code": "usage_unavailable"}})
     );
+    let down = Proxy {
+        usage: Err("GitHub is down".into()),
+        ..Proxy::default()
+    };
+    let answers = ask_all(down.doors(), vec![get("/usage"), get("/admin/status")]).await;
+    assert_eq!(answers[1].json()["usage"], json!({"last_error": "GitHub is down"}));
 }
 
 #[actix_web::test]

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::journal::Journal;
 use super::{Call, Client, Error, Relay, Settings, web_search};
 use crate::actors::approval::{Ask, Verdict};
 use crate::actors::memory::Recall;
-use crate::actors::rate_limiter::Permit;
+use crate::actors::recorder::Phase;
 use crate::protocol::Protocol;
 use crate::protocol::catalog::{Catalog, Model};
 use crate::protocol::failure::{Failure, Kind};
@@ -83,9 +84,10 @@ impl Relay {
         Ok(Target { asked, resolved, only })
     }
 
-    /// Waits for the verdict, then for the permit.
-    pub(super) async fn admit(&self, call: &Call, target: &Target) -> Result<Permit, Error> {
+    /// Waits for the verdict, then for the permit, and says in the journal which.
+    pub(super) async fn admit(&self, call: &Call, target: &Target, journal: &mut Journal) -> Result<(), Error> {
         if self.settings.manual_approval {
+            journal.waits(Phase::WaitingForApproval);
             let ask = Ask {
                 model: target.model().id.clone(),
                 client: call.client.agent.clone(),
@@ -99,15 +101,19 @@ impl Relay {
                 return Err(Failure::new(Kind::Denied, verdict.to_string()).into());
             }
         }
+        if self.actors.published.limited {
+            journal.waits(Phase::Queued);
+        }
         let acquired = self.actors.acquire().await?;
-        acquired.map_err(|refused| {
+        let permit = acquired.map_err(|refused| {
             let failure = Failure::new(Kind::RateLimited, refused.to_string());
             Failure {
                 retry_after: Some(refused.retry_after_secs().to_string()),
                 ..failure
             }
-            .into()
-        })
+        })?;
+        journal.admitted(permit);
+        Ok(())
     }
 
     /// What earlier calls taught about this model, and the reasoning its client may have lost.

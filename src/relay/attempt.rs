@@ -64,7 +64,7 @@ impl Relay {
         };
         loop {
             let way = ways[0];
-            journal.sent_by(way);
+            journal.goes_by(way);
             let refused = match self.open(&client, target, way, &mut request, &sending).await {
                 Ok(opened) => return Ok(opened),
                 Err(refused) => refused,

@@ -81,7 +81,7 @@ impl Relay {
         let mut target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
         target.ways(Protocol::Responses, &Needs::default())?;
-        journal.admitted(self.admit(call, &target).await?);
+        self.admit(call, &target, journal).await?;
         let memory = self.recall(call, &target).await?;
         if target.model().speaks(Protocol::Responses) {
             target.only = Some(Protocol::Responses);

@@ -40,7 +40,8 @@ impl Relay {
             return Err(failure.into());
         }
         let asked = embeddings::request(&call.body, model)?;
-        journal.admitted(self.admit(call, &target).await?);
+        self.admit(call, &target, journal).await?;
+        journal.sets_out("embeddings".into());
         let body = json::text(&asked.body, call.text.len());
         let answer = self
             .send(&copilot::Call {

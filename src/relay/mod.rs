@@ -153,7 +153,7 @@ impl Relay {
             ..Needs::default()
         };
         target.ways(call.client.protocol, &needs)?;
-        journal.admitted(self.admit(&call, &target).await?);
+        self.admit(&call, &target, journal).await?;
         let memory = self.recall(&call, &target).await?;
         let cause = self.cause(&call.client, &call.body);
         self.attempt(call, &target, memory, cause, journal).await
