@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::admission::Target;
 use super::journal::Journal;
 use super::opening::Opened;
-use super::{Call, Client, Error, Relay, web_search};
+use super::{Call, Error, Relay, socket, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
-use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::failure::Failure;
 use crate::protocol::{Initiator, Protocol};
 use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
@@ -49,16 +49,20 @@ impl Relay {
                 Ok(opened) => return Ok(opened),
                 Err(refused) => refused,
             };
-            if is_wrong_endpoint(&refused.failure) && ways.len() > 1 && !rerouted {
+            let is_wrong = is_wrong_endpoint(&refused.failure);
+            if (is_wrong || socket::is_lost(&refused.failure)) && ways.len() > 1 && !rerouted {
                 rerouted = true;
                 log::warn!(
-                    "{} is not served by {}; trying {}",
+                    "{} by {}: {}; trying {}",
                     target.model().id,
                     way.name(),
+                    refused.failure.message,
                     ways[1].name()
                 );
-                let refused = refused_with(&memory, way);
-                self.learn(target, &mut memory, (REFUSED.into(), refused));
+                if is_wrong {
+                    let refused = refused_with(&memory, way);
+                    self.learn(target, &mut memory, (REFUSED.into(), refused));
+                }
                 ways.remove(0);
                 request = self.translate(call, target, &memory, ways[0])?;
                 continue;
@@ -130,11 +134,9 @@ impl Relay {
         if streams && !wants_stream {
             request.body.insert("stream".into(), json!(true));
         }
-        let body =
-            serde_json::to_vec(&request.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
         let ask = copilot::Call {
             endpoint: endpoint(way),
-            body: Some(body.into()),
+            body: None,
             initiator: Some(cause.initiator),
             interaction_type: cause.interaction,
             interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
@@ -164,8 +166,11 @@ impl Relay {
     }
 
     /// Who caused the request: decided on the body as the client sent it.
-    pub(super) fn cause(&self, client: &Client, body: &Object) -> Cause {
-        let cause = initiator::cause(client.protocol, body, self.settings.compaction_is_agent);
+    pub(super) fn cause(&self, call: &Call) -> Cause {
+        let Call {
+            client, body, earlier, ..
+        } = call;
+        let cause = initiator::cause(client.protocol, body, *earlier, self.settings.compaction_is_agent);
         if self.settings.trust_client && client.says_user {
             return Cause {
                 initiator: Initiator::User,
@@ -263,6 +268,7 @@ pub(super) fn now_unix() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::failure::Kind;
 
     #[test]
     fn what_was_learned_becomes_a_need() {

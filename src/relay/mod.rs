@@ -58,6 +58,9 @@ pub struct Call {
     pub body: Object,
     /// The body's size as it came.
     pub bytes: usize,
+    /// How many of the first items of a Responses input are from earlier turns, which its socket remembers. The client
+    /// has not sent them with this one.
+    pub earlier: usize,
 }
 
 /// What a request's headers say of its client.
@@ -125,7 +128,7 @@ impl Relay {
         target.ways(call.client.protocol, &needs)?;
         journal.admitted(self.admit(call, &target).await?);
         let memory = self.recall(call, &target).await?;
-        let cause = self.cause(&call.client, &call.body);
+        let cause = self.cause(call);
         self.attempt(call, &target, memory, cause, journal).await
     }
 }
