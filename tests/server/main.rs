@@ -6,5 +6,6 @@ mod support;
 mod faults;
 mod gates;
 mod generation;
+mod sockets;
 mod surface;
 mod whole_answers;
