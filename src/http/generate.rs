@@ -87,7 +87,7 @@ async fn serve(
             client: client_of(&request, client),
             body: sent.object,
             bytes: sent.bytes,
-            earlier: 0,
+            earlier: None,
         })
         .await
     };

@@ -115,6 +115,10 @@ impl Relay {
         if let Some(settings) = self.settings.web_search.as_ref().filter(|_| searches) {
             web_search::bound(&call.body, settings, &mut request.body);
         }
+        if let Some(earlier) = &call.earlier {
+            let echo = &mut request.reply.echo;
+            echo.insert("previous_response_id".into(), earlier.response.clone());
+        }
         healing::apply(way, &memory.learned, &mut request);
         Ok(request)
     }
@@ -170,7 +174,8 @@ impl Relay {
         let Call {
             client, body, earlier, ..
         } = call;
-        let cause = initiator::cause(client.protocol, body, *earlier, self.settings.compaction_is_agent);
+        let earlier = earlier.as_ref().map_or(0, |earlier| earlier.items);
+        let cause = initiator::cause(client.protocol, body, earlier, self.settings.compaction_is_agent);
         if self.settings.trust_client && client.says_user {
             return Cause {
                 initiator: Initiator::User,

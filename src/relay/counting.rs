@@ -58,7 +58,7 @@ impl Relay {
             client: client.clone(),
             body: body.clone(),
             bytes: 0,
-            earlier: 0,
+            earlier: None,
         };
         let memory = self
             .recall(&call, target)

@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::actors::Actors;
@@ -58,9 +59,17 @@ pub struct Call {
     pub body: Object,
     /// The body's size as it came.
     pub bytes: usize,
-    /// How many of the first items of a Responses input are from earlier turns, which its socket remembers. The client
-    /// has not sent them with this one.
-    pub earlier: usize,
+    /// What a Responses input holds of earlier turns: its socket remembers them, the client has not sent them again.
+    pub earlier: Option<Earlier>,
+}
+
+/// The conversation before a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Earlier {
+    /// The response that the turn continues, as its client named it.
+    pub response: Value,
+    /// How many of the first items it takes.
+    pub items: usize,
 }
 
 /// What a request's headers say of its client.

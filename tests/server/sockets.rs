@@ -77,6 +77,7 @@ async fn k135_a_socket_upstream_is_told_only_what_is_new() {
     asked["previous_response_id"] = called["id"].clone();
     let heard = socket.answered(asked.clone()).await;
     assert!(Client::Responses.text(&heard).contains("4 degrees"), "{heard:#}");
+    assert_eq!(heard["previous_response_id"], called["id"]);
     asked["input"] = json!("and now?");
     asked["previous_response_id"] = heard["id"].clone();
     let third = socket.answered(asked.clone()).await;
@@ -105,7 +106,8 @@ async fn k135_a_socket_upstream_is_told_only_what_is_new() {
     whole.push(json!({"role": "user", "content": [{"type": "input_text", "text": "bye"}]}));
     asked["input"] = json!(whole);
     asked["previous_response_id"] = Value::Null;
-    socket.answered(asked).await;
+    let last = socket.answered(asked).await;
+    assert_eq!(last["previous_response_id"], Value::Null, "it has named none");
     let sent = frames(&world).remove(0);
     assert_eq!(items(&sent), ["message"], "{sent:#}");
 }

@@ -16,6 +16,7 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json;
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
+use crate::relay::Earlier;
 use crate::translate::ids::Ids;
 use crate::translate::response_object;
 use crate::translate::turn::{Finish, Usage};
@@ -63,8 +64,7 @@ pub enum Begun {
     Call {
         body: Object,
         bytes: usize,
-        /// How many of the first items of its input are from earlier turns.
-        earlier: usize,
+        earlier: Option<Earlier>,
     },
     /// The turn has been answered here, in these frames.
     Answered(Vec<String>),
@@ -172,7 +172,7 @@ impl Session {
             appends,
             bytes,
         } = request;
-        let (earlier, earlier_bytes) = match self.continued(&body, appends)? {
+        let (mut history, earlier_bytes) = match self.continued(&body, appends)? {
             Some(kept) => (kept.history.clone(), kept.bytes),
             None => (Vec::new(), 0),
         };
@@ -184,18 +184,18 @@ impl Session {
             );
             return Err(Failure::new(Kind::TooLarge, sentence));
         }
-        let continues = body
-            .shift_remove("previous_response_id")
-            .is_some_and(|id| !id.is_null())
-            || appends;
-        let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
         let reply = Reply {
             model: text(&body, "model"),
             echo: response_object::echo(&body),
             ..Reply::default()
         };
-        let mut history = earlier;
-        let earlier = history.len();
+        let previous = body.shift_remove("previous_response_id").unwrap_or_default();
+        let continues = !previous.is_null() || appends;
+        let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
+        let earlier = continues.then(|| Earlier {
+            response: previous,
+            items: history.len(),
+        });
         match body.shift_remove("input") {
             Some(Value::Array(items)) => history.extend(items.into_iter().map(Arc::new)),
             Some(Value::String(text)) => history.push(Arc::new(said_by_user(text))),

@@ -286,6 +286,8 @@ impl Relay {
         fields.insert("id".into(), self.response.get("id").cloned().unwrap_or_default());
         fields.insert("model".into(), json!(self.reply.model));
         fields.insert("store".into(), json!(false));
+        // By which id a socket upstream goes on is not the client's to know.
+        fields.insert("previous_response_id".into(), Value::Null);
         fields.extend(self.reply.echo.clone());
         for (name, value) in &self.response {
             if !fields.contains_key(name) {
