@@ -33,6 +33,9 @@ impl Relay {
         cause: Cause,
         journal: &mut Journal,
     ) -> Result<Opened, Error> {
+        if let Some(elsewhere) = self.searcher(call, target, &memory).await? {
+            return self.search(call, &elsewhere, cause, journal).await;
+        }
         let client = call.client.protocol;
         let needs = Needs {
             socket: self.lane.is_some(),
@@ -83,6 +86,9 @@ impl Relay {
             healed.push(cure.rule);
             if let Some(fact) = cure.learned {
                 self.learn(target, &mut memory, fact);
+            }
+            if let Some(elsewhere) = self.searcher(call, target, &memory).await? {
+                return self.search(call, &elsewhere, cause, journal).await;
             }
             if let Some(better) = cure.reroute {
                 if !target.model().speaks(better) {
@@ -205,7 +211,7 @@ fn hints(call: &Call, target: &Target) -> Hints {
     }
 }
 
-fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
+pub(super) fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
     let effort = match client {
         Protocol::Chat => body
             .get("reasoning_effort")

@@ -6,6 +6,7 @@ mod support;
 mod faults;
 mod gates;
 mod generation;
+mod searches;
 mod sockets;
 mod surface;
 mod whole_answers;

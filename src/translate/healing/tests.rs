@@ -242,6 +242,53 @@ fn a_refused_search_tool_is_left_out() {
 }
 
 #[test]
+fn every_wording_of_a_search_that_is_not_to_be_had_is_understood() {
+    let dated = json!({"tools": [{"type": "web_search_2025_08_26"}, {"type": "function", "name": "f"}]});
+    for message in [
+        "Invalid value: 'web_search_2025_08_26'. Supported values are: 'function' and 'custom'.",
+        "Hosted tool 'web_search_2025_08_26' is not supported with gpt-5-mini.",
+        "The web_search_2025_08_26 tool is not enabled for this organization.",
+        "constraint constraints/x violated: disallowed feature web_search",
+    ] {
+        let (body, learned) = once(Protocol::Responses, message, dated.clone()).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(body["tools"], json!([{"type": "function", "name": "f"}]), "{message}");
+        assert_eq!(
+            learned,
+            Some(("responses.tools".into(), json!(["web_search_2025_08_26"])))
+        );
+    }
+    let other = "Invalid value: 'custom'. Supported values are: 'function' and 'web_search_2025_08_26'.";
+    assert_eq!(once(Protocol::Responses, other, dated), None);
+}
+
+#[test]
+fn a_tool_that_anthropics_servers_run_is_asked_for_no_more_where_it_is_refused() {
+    let tools =
+        json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "bash_20250124", "name": "bash"}]);
+    let refused = |message: &str| {
+        let refusal = Failure::new(Kind::BadRequest, message);
+        let mut request = outgoing(json!({"tools": tools}));
+        heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[])
+    };
+    for message in [
+        "tools.0: Input tag 'web_search_20250305' found using 'type' does not match any of the expected tags: \
+         'bash_20250124', 'custom', 'text_editor_20250124'",
+        "tools.0.type: web_search is not supported on this platform",
+        "'claude-haiku-4.5' does not support tool types: web_search_20250305",
+        "organization policy constraint: disallowed feature web_search",
+    ] {
+        let healed = refused(message).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(healed.reroute, Some(Protocol::Messages), "translated anew");
+        assert_eq!(
+            healed.learned,
+            Some(("messages.tools".into(), json!(["web_search_20250305"])))
+        );
+    }
+    assert_eq!(refused("tools.1: Input tag 'bash_20250124' found using 'type'"), None);
+    assert_eq!(refused("messages: at least one message is required"), None);
+}
+
+#[test]
 fn a_refused_freeform_tool_becomes_a_function_for_good() {
     let body = json!({"tools": [{"type": "custom", "name": "p"}, {"type": "web_search"}],
         "input": [{"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"}]});

@@ -42,7 +42,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     sampling::write_limit(Messages, sampling::limit(Messages, body), &mut out, context);
     wish.write(Messages, &mut out, context);
     name_format(&mut out);
-    tools::clean(&mut out)?;
+    tools::clean(&mut out, context)?;
     let aliased = alias_names(Messages, &mut out);
     settle(&mut out, context);
     marks::clean(&mut out, context);
