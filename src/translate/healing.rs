@@ -187,10 +187,17 @@ fn strings(list: Option<&Value>) -> Vec<String> {
 // The rows.
 
 fn unsupported_beta(case: &mut Case) -> Option<Outcome> {
-    let (_, named) = case.text.split_once("unsupported beta header(s):")?;
+    let named = match case.text.split_once("unsupported beta header(s):") {
+        Some((_, named)) => named,
+        // How Anthropic says it: Unexpected value(s) `a`, `b` for the `anthropic-beta` header.
+        None => {
+            let (_, named) = case.text.split_once("Unexpected value(s) ")?;
+            named.split_once(" for the `anthropic-beta` header")?.0
+        }
+    };
     let named: Vec<String> = named
         .split(',')
-        .map(|beta| beta.trim().trim_end_matches('.').to_owned())
+        .map(|beta| beta.trim().trim_end_matches('.').trim_matches('`').to_owned())
         .collect();
     let before = case.betas.len();
     case.betas.retain(|beta| !named.contains(beta));
@@ -230,7 +237,15 @@ fn limit_name(case: &mut Case) -> Option<Outcome> {
 fn reasoning_effort(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let about_effort = case.code == "invalid_reasoning_effort" || lower.contains("effort");
-    let (_, listed) = lower.split_once("supported values").filter(|_| about_effort)?;
+    let mut lists = [
+        "supported values",
+        "supported efforts",
+        "input should be",
+        "must be one of",
+    ]
+    .into_iter();
+    let listed = lists.find_map(|words| Some(lower.split_once(words)?.1));
+    let listed = listed.filter(|_| about_effort)?;
     let words = listed.split(|letter: char| !letter.is_ascii_lowercase());
     let mut accepted: Vec<Effort> = words.filter_map(Effort::read).collect();
     accepted.sort_unstable();
@@ -246,7 +261,7 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let form = if lower.contains("adaptive thinking is not supported") {
         "enabled"
-    } else if lower.contains("thinking.type.enabled") && lower.contains("not supported") {
+    } else if lower.contains("thinking") && lower.contains("enabled") && lower.contains("not supported") {
         "adaptive"
     } else {
         return None;
@@ -393,14 +408,23 @@ fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
     delete(case.body, &path).then(|| grown(case, "rejected", [path]))
 }
 
-/// The name in `Unsupported parameter: 'name'`, or in `Unsupported value: 'name' does not support 0.2`.
+/// The name in `Unsupported parameter: 'name'`, in `Unsupported value: 'name' does not support 0.2`, or, as Anthropic has
+/// it, in "`name` is deprecated for this model".
 fn unsupported_name(text: &str) -> Option<&str> {
-    const OPENINGS: [&str; 3] = ["Unsupported parameter: ", "Unknown parameter: ", "Unsupported value: "];
-    let (_, rest) = OPENINGS.iter().find_map(|opening| text.split_once(opening))?;
-    rest.trim_start()
-        .strip_prefix(['\'', '"', '`'])?
-        .split(['\'', '"', '`'])
-        .next()
+    const OPENINGS: [&str; 4] = [
+        "Unsupported parameter: ",
+        "Unknown parameter: ",
+        "Unsupported value: ",
+        "Unrecognized request argument supplied: ",
+    ];
+    const ENDINGS: [&str; 2] = ["` is deprecated for this model", "` is not supported for this model"];
+    let is_end = |letter: char| letter.is_whitespace() || "'\"`".contains(letter);
+    if let Some((_, rest)) = OPENINGS.iter().find_map(|opening| text.split_once(opening)) {
+        let name = rest.trim_start().trim_start_matches(['\'', '"', '`']);
+        return name.split(is_end).next();
+    }
+    let (before, _) = ENDINGS.iter().find_map(|ending| text.split_once(ending))?;
+    before.rsplit('`').next()
 }
 
 fn sampling_pair(case: &mut Case) -> Option<Outcome> {
@@ -422,7 +446,11 @@ fn tool_type(case: &mut Case) -> Option<Outcome> {
     }
     // What follows is what the model does take.
     let refusal = case.text.split("Supported values").next().unwrap_or_default();
-    let is_named = |kind: &&&str| refusal.contains(&format!("'{kind}'"));
+    let is_named = |kind: &&&str| {
+        ["'", "\"", "`"]
+            .iter()
+            .any(|quote| refusal.contains(&format!("{quote}{kind}{quote}")))
+    };
     let by_policy = POLICY.iter().any(|words| case.text.contains(words));
     let is_refused = |kind: &str| {
         let is_search = kind.starts_with("web_search");

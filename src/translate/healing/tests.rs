@@ -242,6 +242,54 @@ fn a_refused_search_tool_is_left_out() {
 }
 
 #[test]
+fn refusals_are_understood_in_anthropics_words_and_in_openais() {
+    let sampled = || json!({"model": "m", "temperature": 0.2, "messages": []});
+    for (way, message) in [
+        (Protocol::Messages, "`temperature` is deprecated for this model."),
+        (
+            Protocol::Chat,
+            "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
+        ),
+        (
+            Protocol::Responses,
+            "Unsupported parameter: 'temperature' is not supported with this model.",
+        ),
+        (Protocol::Chat, "Unrecognized request argument supplied: temperature"),
+    ] {
+        let (body, learned) = once(way, message, sampled()).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(body, json!({"model": "m", "messages": []}), "{message}");
+        let key = format!("{}.rejected", way.name());
+        assert_eq!(learned, Some((key, json!(["temperature"]))));
+    }
+
+    let thinking = json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 9000});
+    let message = "\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\" and \
+        \"output_config.effort\" to control thinking behavior.";
+    let (body, _) = once(Protocol::Messages, message, thinking).unwrap();
+    assert_eq!(body["thinking"], json!({"type": "adaptive"}));
+
+    let effort = json!({"output_config": {"effort": "max"}});
+    let message = "output_config.effort: Input should be 'low', 'medium' or 'high'";
+    let (body, learned) = once(Protocol::Messages, message, effort).unwrap();
+    assert_eq!(body["output_config"]["effort"], "high");
+    assert_eq!(
+        learned,
+        Some(("messages.efforts".into(), json!(["low", "medium", "high"])))
+    );
+
+    for message in [
+        "unsupported beta header(s): a-2026-01-01,b.",
+        "Unexpected value(s) `a-2026-01-01`, `b` for the `anthropic-beta` header. Please consult our documentation.",
+    ] {
+        let mut request = outgoing(json!({}));
+        request.betas = vec!["a-2026-01-01".into(), "c".into()];
+        let refusal = Failure::new(Kind::BadRequest, message);
+        heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(request.betas, ["c"], "{message}");
+    }
+}
+
+#[test]
 fn every_wording_of_a_search_that_is_not_to_be_had_is_understood() {
     let dated = json!({"tools": [{"type": "web_search_2025_08_26"}, {"type": "function", "name": "f"}]});
     for message in [
