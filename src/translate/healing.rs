@@ -333,7 +333,13 @@ fn drop_items(body: &mut Object, kind: &str) -> bool {
 
 /// An item of a kind that this model does not know, named by its place.
 fn unknown_item(case: &mut Case) -> Option<Outcome> {
-    const CARRYING: [&str; 4] = ["message", "function_call", "function_call_output", "compaction"];
+    const CARRYING: [&str; 5] = [
+        "message",
+        "function_call",
+        "function_call_output",
+        "compaction",
+        "compaction_trigger",
+    ];
     let about = case.text.contains("Invalid value") || case.code == "invalid_value";
     if case.way != Protocol::Responses || !about {
         return None;

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod compaction;
 mod faults;
 mod gates;
 mod generation;

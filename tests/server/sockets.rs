@@ -113,6 +113,23 @@ async fn k135_a_socket_upstream_is_told_only_what_is_new() {
 }
 
 #[actix_rt::test]
+async fn k123_a_conversation_goes_on_from_its_compaction() {
+    let world = World::new().await;
+    let mut socket = connect(&world).await;
+    for model in ["gpt-5.4", "claude-sonnet-4.5", "gpt-4.1"] {
+        let first = socket.answered(json!({"model": model, "input": "one"})).await;
+        let trigger = json!({"input": [{"type": "compaction_trigger"}], "previous_response_id": first["id"]});
+        let compacted = socket.answered(trigger).await;
+        assert_eq!(compacted["output"][0]["type"], "compaction", "{compacted:#}");
+        let asked = json!({"input": "two", "previous_response_id": compacted["id"]});
+        let next = socket.answered(asked).await;
+        assert!(Client::Responses.text(&next).contains("two"), "{next:#}");
+        let anew = json!({"input": [compacted["output"][0], {"role": "user", "content": "three"}]});
+        assert!(Client::Responses.text(&socket.answered(anew).await).contains("three"));
+    }
+}
+
+#[actix_rt::test]
 async fn a_turn_after_a_lost_socket_is_told_in_full() {
     let world = World::new().await;
     let mut socket = connect(&world).await;

@@ -242,6 +242,19 @@ fn a_refused_search_tool_is_left_out() {
 }
 
 #[test]
+fn what_was_asked_for_is_not_left_out() {
+    let body = json!({"input": [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]});
+    assert_eq!(
+        once(
+            Protocol::Responses,
+            "Invalid value: 'compaction_trigger'. input[1].type",
+            body
+        ),
+        None
+    );
+}
+
+#[test]
 fn refusals_are_understood_in_anthropics_words_and_in_openais() {
     let sampled = || json!({"model": "m", "temperature": 0.2, "messages": []});
     for (way, message) in [

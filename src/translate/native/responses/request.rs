@@ -175,8 +175,11 @@ fn mend_input(out: &mut Object, context: &Context) -> Result<(), Failure> {
     };
     let mut input = mem::take(input);
     items::resolve_references(&mut input, context.tuning)?;
+    // Where a socket goes on from a compaction, what asked for it is over.
+    let latest = input.len().saturating_sub(1);
+    let is_over = |at: usize, item: &Value| at < latest && item["type"] == compaction::TRIGGER;
     let mut mended = Vec::with_capacity(input.len());
-    for item in input {
+    for (_, item) in input.into_iter().enumerate().filter(|(at, item)| !is_over(*at, item)) {
         for item in compaction::unwrap(item, Some(context.model))? {
             mend_item(item, context.model, &mut mended);
         }
