@@ -31,6 +31,9 @@ const REFUSED: [&str; 13] = [
     "generate",
 ];
 
+/// What Codex notes on its items for OpenAI's own server; Copilot refuses it.
+const CODEX_NOTES: &str = "internal_chat_message_metadata_passthrough";
+
 /// Tools that Copilot does not run.
 const REFUSED_TOOLS: [&str; 4] = ["code_interpreter", "file_search", "image_generation", "mcp"];
 
@@ -206,6 +209,7 @@ fn mend_item(mut item: Value, model: &Model, mended: &mut Vec<Value>) {
     let Some(fields) = item.as_object_mut() else {
         return mended.push(item);
     };
+    fields.shift_remove(CODEX_NOTES);
     if kind.starts_with("local_shell_call")
         && !fields.contains_key("call_id")
         && let Some(id) = fields.get("id").cloned()
@@ -255,6 +259,7 @@ fn mend_thought(item: Value, model: &Model, mended: &mut Vec<Value>) {
             Some(id) => drop(fields.insert("id".into(), json!(id))),
             None => drop(fields.shift_remove("id")),
         }
+        fields.shift_remove(CODEX_NOTES);
         fields.insert("encrypted_content".into(), json!(content));
         fields.entry("summary").or_insert_with(|| json!([]));
         if fields.get("status").is_some_and(|status| status == "in_progress") {
