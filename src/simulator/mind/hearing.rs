@@ -12,7 +12,8 @@ pub fn human_text(texts: &[String]) -> String {
 
 /// Text that a client adds on its own: one element of markup from end to end, or a note to a result.
 fn is_machine_text(text: &str) -> bool {
-    if text == "Tool loaded." || text.starts_with("Image from tool result ") {
+    let is_note = text.starts_with("[document: ") && text.ends_with(']');
+    if is_note || text == "Tool loaded." || text.starts_with("Image from tool result ") {
         return true;
     }
     let Some(rest) = text.strip_prefix('<') else {
