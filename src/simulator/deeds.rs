@@ -16,16 +16,14 @@ pub fn compactions(model: &Model) -> usize {
     }
 }
 
-/// The item that a deed leaves.
-pub fn item(deed: &Deed, model: &Model) -> Value {
+/// The item that a deed leaves; a search's tells its sources to whoever asks for them.
+pub fn item(deed: &Deed, model: &Model, with_sources: bool) -> Value {
     match deed {
         Deed::Search(query) => {
-            let action = json!({
-                "queries": [query],
-                "query": query,
-                "sources": [{"type": "url", "url": found(query).url}],
-                "type": "search",
-            });
+            let mut action = json!({"queries": [query], "query": query, "type": "search"});
+            if with_sources {
+                action["sources"] = json!([{"type": "url", "url": found(query).url}]);
+            }
             json!({"action": action, "status": "completed", "type": "web_search_call"})
         }
         // Sealed for the models that can read it.

@@ -117,6 +117,8 @@ fn read_item(item: &Value, talk: &mut Conversation) {
             talk.system.push('\n');
             talk.system.push_str(&content_texts(&item["content"]).join("\n"));
         }
+        // Whatever was asked for before a history was made short, was dealt with before.
+        ("compaction", _) => talk.turns.push(Turn::Result("a history made short".to_owned())),
         (kind, _) if kind.ends_with("_output") => talk.turns.push(Turn::Result(output_text(&item["output"]))),
         _ => {}
     }
@@ -203,9 +205,9 @@ impl Written {
     pub fn new(pass: &Pass, answer: Answer, body: &Value, connection: u64) -> Self {
         let model = &pass.model;
         let usage = pass.weight.usage(Protocol::Responses, pass.cached, &answer);
-        let wants_encrypted = list(body, "include")
-            .iter()
-            .any(|name| name == "reasoning.encrypted_content");
+        let wants = |name: &str| list(body, "include").iter().any(|included| included == name);
+        let with_sources = wants("web_search_call.action.sources");
+        let item = |deed| deeds::item(deed, model, with_sources);
         let has_phases = model.id == "gpt-5.3-codex" || model.gpt_version().is_some_and(|version| version >= (5, 4));
         let phase = if answer.calls.is_empty() {
             "final_answer"
@@ -224,11 +226,11 @@ impl Written {
                 .iter()
                 .map(|_| format!("call_{}", seals::fresh_hex(24)))
                 .collect(),
-            encrypted: wants_encrypted.then(|| seals::seal("encrypted", model.house())),
+            encrypted: wants("reasoning.encrypted_content").then(|| seals::seal("encrypted", model.house())),
             summary: !body["reasoning"]["summary"].is_null(),
             phase: has_phases.then_some(phase),
             request: repeated(body),
-            deeds: answer.deeds.iter().map(|deed| deeds::item(deed, model)).collect(),
+            deeds: answer.deeds.iter().map(item).collect(),
             answer: Arc::new(answer),
             no_done: pass.effects.pace.no_done,
         }
