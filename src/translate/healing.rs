@@ -313,9 +313,15 @@ fn drop_items(body: &mut Object, kind: &str) -> bool {
     input.len() < before
 }
 
-/// An item of a kind that this model does not know, named by its place.
+/// An item of a kind that this model does not know, named by its place. What the request is about is not left out.
 fn unknown_item(case: &mut Case) -> Option<Outcome> {
-    const CARRYING: [&str; 4] = ["message", "function_call", "function_call_output", "compaction"];
+    const CARRYING: [&str; 5] = [
+        "message",
+        "function_call",
+        "function_call_output",
+        "compaction",
+        "compaction_trigger",
+    ];
     let about = case.text.contains("Invalid value") || case.code == "invalid_value";
     if case.way != Protocol::Responses || !about {
         return None;

@@ -226,6 +226,16 @@ fn wishes_shape_the_answer() {
 }
 
 #[test]
+fn what_a_summary_stands_for_was_dealt_with() {
+    let said = "please run: ls\nAnother language model started to solve this problem. It ran ls.";
+    let merged = |next: &str| human_text(&[format!("{said}{next}")]);
+    assert!(merged("").starts_with("Another language model"));
+    assert!(merged("\nplease read a.txt").ends_with("It ran ls.\nplease read a.txt"));
+    let answer = asked(said, claude_code()).answer(Wishes::default());
+    assert_eq!(answer.ending, Ending::Stop);
+}
+
+#[test]
 fn patches_come_in_the_form_that_the_client_has() {
     let custom = || Tool {
         name: "apply_patch".into(),

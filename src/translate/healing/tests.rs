@@ -50,6 +50,19 @@ fn a_path_widens_to_its_column_and_passes_over_variant_names() {
 }
 
 #[test]
+fn a_request_to_compact_is_not_answered_without_its_trigger() {
+    let body = json!({"input": [{"type": "message"}, {"type": "compaction_trigger"}]});
+    assert!(
+        once(
+            Protocol::Responses,
+            "Invalid value: 'compaction_trigger'. input[1].type",
+            body
+        )
+        .is_none()
+    );
+}
+
+#[test]
 fn an_id_of_another_connection_goes_for_good_and_the_reasoning_under_it_stays() {
     let message = "input item ID does not belong to this connection";
     let body = json!({"input": [{"type": "reasoning", "id": "x", "summary": [], "encrypted_content": "e"}]});

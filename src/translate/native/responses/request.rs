@@ -186,6 +186,9 @@ fn mend_input(out: &mut Object, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Codex writes on its items which turn they belong to, where its provider is named `OpenAI`.
+const CODEX_NOTE: &str = "internal_chat_message_metadata_passthrough";
+
 fn mend_item(mut item: Value, model: &Model, mended: &mut Vec<Value>) {
     let kind = item["type"].as_str().unwrap_or("message").to_owned();
     match kind.as_str() {
@@ -203,6 +206,7 @@ fn mend_item(mut item: Value, model: &Model, mended: &mut Vec<Value>) {
     let Some(fields) = item.as_object_mut() else {
         return mended.push(item);
     };
+    fields.shift_remove(CODEX_NOTE);
     if kind.starts_with("local_shell_call")
         && !fields.contains_key("call_id")
         && let Some(id) = fields.get("id").cloned()
@@ -248,6 +252,7 @@ fn mend_thought(item: Value, model: &Model, mended: &mut Vec<Value>) {
         let Some(fields) = item.as_object_mut().filter(|_| !content.is_empty()) else {
             continue;
         };
+        fields.shift_remove(CODEX_NOTE);
         match id {
             Some(id) => drop(fields.insert("id".into(), json!(id))),
             None => drop(fields.shift_remove("id")),

@@ -93,6 +93,17 @@ fn k110_items_are_sent_without_ids() {
 }
 
 #[test]
+fn codex_keeps_its_notes_to_itself() {
+    let note = json!({"turn_id": "t", "create_time": 1.5});
+    let said = json!({"type": "message", "role": "user", "content": "x", CODEX_NOTE: note});
+    let thought = json!({"type": "reasoning", "summary": [], "encrypted_content": "e", CODEX_NOTE: note});
+    let answer = json!({"type": "message", "role": "assistant", "content": "y"});
+    let sent = input(json!([said, thought, answer]));
+    assert!(!sent.to_string().contains(CODEX_NOTE), "{sent}");
+    assert_eq!(list(&sent).len(), 3);
+}
+
+#[test]
 fn k111_reasoning_goes_back_as_the_pair_it_came_as() {
     let reasoning =
         |id: &str, content: Value| json!({"type": "reasoning", "id": id, "summary": [], "encrypted_content": content});
