@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::into_messages::{History, compose};
 use crate::protocol::Protocol::{Messages, Responses};
-use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::failure::Failure;
 use crate::translate::compaction;
+use crate::translate::items;
 use crate::translate::response_object::echo;
 use crate::translate::rules::images::{self, Part};
 use crate::translate::rules::tools::{Toolbox, output_of};
-use crate::translate::rules::{field, list, searches, thoughts};
+use crate::translate::rules::{field, searches, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply};
 
 pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
@@ -25,13 +26,15 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     let toolbox = Toolbox::read(Responses, Messages, &body, context)?;
     let mut history = History::default();
     history.instruct(images::parts(field(&body, "instructions")));
-    match field(&body, "input") {
-        Value::String(text) => history.person(vec![Part::Text(text.clone())]),
-        input => {
-            for item in list(input) {
+    match body.get_mut("input") {
+        Some(Value::String(text)) => history.person(vec![Part::Text(std::mem::take(text))]),
+        Some(Value::Array(input)) => {
+            items::resolve_references(input, context.tuning)?;
+            for item in input {
                 read(item, &mut history, &toolbox, context)?;
             }
         }
+        _ => {}
     }
     compose(Responses, &body, history, &toolbox, reply, context)
 }
@@ -54,7 +57,6 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
             }
         }
         "web_search_call" => history.answer(searches::of_item(item).map(Part::Text).into_iter().collect()),
-        "item_reference" if !context.tuning.drop_item_references => return Err(unknown(item)),
         _ => {
             if let Some((call, output)) = output_of(item) {
                 history.result(&call, &output);
@@ -64,14 +66,6 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
         }
     }
     Ok(())
-}
-
-fn unknown(item: &Value) -> Failure {
-    let id = item["id"].as_str().unwrap_or_default();
-    Failure {
-        param: Some("input".into()),
-        ..Failure::new(Kind::NotFound, format!("Item with id '{id}' not found.")).with_code("item_not_found")
-    }
 }
 
 #[cfg(test)]
