@@ -51,6 +51,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         show_reasoning: wish.shows,
         tools: aliased,
         web_search: tools::searches(&out),
+        manages_context: body.contains_key("context_management"),
         ..Reply::default()
     };
     Ok(outgoing(out, reply, context))
