@@ -116,7 +116,20 @@ fn of_responses(items: &[Value]) -> Cause {
     });
     match deciding {
         Some(item) if !is_message(item) => AGENT,
-        _ => USER,
+        Some(message) => of_codex(last_text(message)),
+        None => USER,
+    }
+}
+
+/// Codex has a history summarised in words where its provider is not named `OpenAI`, and goes on from the summary. It
+/// writes both messages by itself.
+fn of_codex(text: &str) -> Cause {
+    if text.starts_with("You are performing a CONTEXT CHECKPOINT COMPACTION.") {
+        COMPACTION
+    } else if text.starts_with("Another language model started to solve this problem and produced a summary") {
+        AGENT
+    } else {
+        USER
     }
 }
 
@@ -295,6 +308,30 @@ mod tests {
             {"type": "text", "text": "You are a helpful AI assistant tasked with summarizing conversations."},
         ]);
         assert_eq!(of(body), COMPACTION);
+    }
+
+    #[test]
+    fn codex_summarises_and_goes_on_by_itself() {
+        let of = |said: &[&str]| {
+            let message = |text: &&str| json!({"role": "user", "content": [{"type": "input_text", "text": text}]});
+            let input: Vec<Value> = said.iter().map(message).collect();
+            cause(
+                Protocol::Responses,
+                json!({"input": input}).as_object().unwrap(),
+                0,
+                true,
+            )
+        };
+        let ask = "You are performing a CONTEXT CHECKPOINT COMPACTION. Create a handoff summary.";
+        let summary = "Another language model started to solve this problem and produced a summary of its thinking.";
+        assert_eq!(of(&["fix it", ask]), COMPACTION);
+        assert_eq!(of(&["fix it", summary]), AGENT);
+        assert_eq!(
+            of(&["fix it", summary, "and now?"]),
+            USER,
+            "the person has spoken since"
+        );
+        assert_eq!(of(&["what is a CONTEXT CHECKPOINT COMPACTION?"]), USER);
     }
 
     #[test]

@@ -49,6 +49,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     gate::charge(state, &pass);
     gate::wait(&pass.effects).await;
     suit(&mut talk, &pass.model, &body);
+    pass.weight.shown_to(&mut talk);
     let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body);
     Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
@@ -450,8 +451,12 @@ impl Writer for Chunks {
             Piece::CallOpen(at) => self.call(at, None, out),
             Piece::Call(at, input) => self.call(at, Some(input), out),
             Piece::Close => self.close(out),
-            Piece::ReasoningOpen | Piece::ReasoningClose | Piece::TextOpen | Piece::TextClose | Piece::CallClose(_) => {
-            }
+            Piece::ReasoningOpen
+            | Piece::ReasoningClose
+            | Piece::Deed(_)
+            | Piece::TextOpen
+            | Piece::TextClose
+            | Piece::CallClose(_) => {}
         }
     }
 

@@ -56,6 +56,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     gate::wait(&pass.effects).await;
     talk.thinks = matches!(body["thinking"]["type"].as_str(), Some("enabled" | "adaptive"));
     talk.announces = true;
+    pass.weight.shown_to(&mut talk);
     let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body);
     Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
@@ -364,6 +365,7 @@ impl Writer for Events {
                 }
             }
             Piece::ReasoningClose => self.sign(out),
+            Piece::Deed(_) => {}
             Piece::TextOpen => self.start(json!({"text": "", "type": "text"}), out),
             Piece::Text(text) => self.text(&text, out),
             Piece::TextClose => self.stop(out),

@@ -11,11 +11,17 @@
 //! please run: echo hi
 //! please write note.txt: hello
 //! please read note.txt
+//! please patch note.txt: one\ntwo
+//! please patch note.txt: one => 1
+//! please search: tallest tower
 //! please call get_weather {"city": "Oslo"}
 //! ```
 //!
 //! Several wishes, on lines of their own or joined by `then`, are fulfilled one after the other; with the last result
-//! in hand, it reports `The tool answered: …`. Requests that turn reasoning on get some, sealed, and its seals are
+//! in hand, it reports `The tool answered: …`. A patch makes a new file, or puts lines in the place of others; `\n` begins
+//! another line. A search is the service's own where the request offers that one, and then it is also what becomes of a
+//! request that offers nothing else. Of images and documents it says how many it sees. Recent models of Responses make
+//! a history short when its last item asks for it. Requests that turn reasoning on get some, sealed, and its seals are
 //! checked when they come back. Usage is estimated from real sizes, a repeated beginning counts as cached.
 //!
 //! # What goes wrong on demand
@@ -49,6 +55,7 @@
 //! github ─┐
 //! models ─┤                    ┌─ mind     what to say
 //! chat, responses, messages ───┼─ checks   what is refused
+//!        └─ deeds              │
 //! websocket, embeddings ───────┤─ gate     who may ask
 //! control ─┐                   └─ delivery, playback   how it comes
 //!          └─ state, recorder, faults, plans, usage, seals, reply
@@ -57,6 +64,7 @@
 mod chat;
 mod checks;
 mod control;
+mod deeds;
 mod delivery;
 mod embeddings;
 mod faults;

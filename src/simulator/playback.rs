@@ -12,13 +12,15 @@ use super::mind::Answer;
 use super::state::OpenStream;
 use crate::protocol::sse::{Frame, KEEPALIVE};
 
-/// The next thing that happens in an answer. Calls are named by their place.
+/// The next thing that happens in an answer. Calls and deeds are named by their place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
     Open,
     ReasoningOpen,
     Reasoning(String),
     ReasoningClose,
+    /// What the service did by itself; only Responses has it.
+    Deed(usize),
     TextOpen,
     Text(String),
     TextClose,
@@ -63,6 +65,7 @@ pub fn pieces(answer: &Answer) -> VecDeque<Piece> {
         pieces.extend(words(reasoning).into_iter().map(Piece::Reasoning));
         pieces.push_back(Piece::ReasoningClose);
     }
+    pieces.extend((0..answer.deeds.len()).map(Piece::Deed));
     if !answer.text.is_empty() {
         pieces.push_back(Piece::TextOpen);
         pieces.extend(answer.text.iter().cloned().map(Piece::Text));

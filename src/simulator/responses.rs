@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::chat::{content_texts, function};
 use super::checks::{self, list};
+use super::deeds;
 use super::delivery::{Rendering, deliver};
 use super::faults::Instead;
 use super::gate::{self, Caller, Door, Pass};
 use super::github::unix_now;
-use super::mind::{Answer, Call, Choice, Conversation, Ending, Tool, ToolKind, Turn};
+use super::mind::{Answer, Call, Choice, Conversation, Deed, Ending, Tool, ToolKind, Turn};
 use super::models::served_name;
 use super::playback::{Piece, Writer};
 use super::reply;
@@ -54,6 +55,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
     gate::charge(state, &pass);
     gate::wait(&pass.effects).await;
     suit(&mut talk, &pass.model, &body);
+    pass.weight.shown_to(&mut talk);
     let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body, connection);
     Ok(deliver(state, request, &pass, body["stream"] == true, written))
 }
@@ -74,6 +76,7 @@ pub fn read(body: &Value) -> Conversation {
             Value::String(choice) if choice == "none" => Choice::None,
             Value::String(choice) if choice == "required" => Choice::Required,
             Value::Object(_) if body["tool_choice"]["mode"] == "required" => Choice::Required,
+            Value::Object(_) if is_search(&body["tool_choice"]) => Choice::Search,
             Value::Object(choice) => choice
                 .get("name")
                 .and_then(Value::as_str)
@@ -97,7 +100,12 @@ pub fn read(body: &Value) -> Conversation {
     for tool in list(body, "tools") {
         read_tool(tool, None, &mut talk.tools);
     }
+    talk.searches = list(body, "tools").iter().any(is_search);
     talk
+}
+
+fn is_search(tool: &Value) -> bool {
+    tool["type"].as_str().is_some_and(|kind| kind.starts_with("web_search"))
 }
 
 fn read_item(item: &Value, talk: &mut Conversation) {
@@ -109,6 +117,8 @@ fn read_item(item: &Value, talk: &mut Conversation) {
             talk.system.push('\n');
             talk.system.push_str(&content_texts(&item["content"]).join("\n"));
         }
+        // Whatever was asked for before a history was made short, was dealt with before.
+        ("compaction", _) => talk.turns.push(Turn::Result("a history made short".to_owned())),
         (kind, _) if kind.ends_with("_output") => talk.turns.push(Turn::Result(output_text(&item["output"]))),
         _ => {}
     }
@@ -150,18 +160,23 @@ fn read_tool(tool: &Value, namespace: Option<&str>, tools: &mut Vec<Tool>) {
     tools.push(read);
 }
 
-/// What depends on the model: it reasons if it can and is asked to.
+/// What depends on the model: it reasons, and makes the history short, if it can and is asked to.
 pub fn suit(talk: &mut Conversation, model: &Model, body: &Value) {
     let reasoning = &body["reasoning"];
     let effort = reasoning["effort"].as_str();
     let asked = effort.map_or(!reasoning["summary"].is_null(), |effort| effort != "none");
     talk.thinks = asked && model.is_reasoning_gpt();
+    let trigger = list(body, "input").last();
+    if trigger.is_some_and(|item| item["type"] == "compaction_trigger") {
+        talk.compactions = deeds::compactions(model);
+    }
 }
 
 /// One item of the output.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Reasoning,
+    Deed(usize),
     Message,
     Call(usize),
 }
@@ -178,6 +193,7 @@ pub struct Written {
     name: String,
     call_ids: Vec<String>,
     encrypted: Option<String>,
+    deeds: Vec<Value>,
     summary: bool,
     phase: Option<&'static str>,
     /// The request, for the fields that an answer repeats.
@@ -189,9 +205,9 @@ impl Written {
     pub fn new(pass: &Pass, answer: Answer, body: &Value, connection: u64) -> Self {
         let model = &pass.model;
         let usage = pass.weight.usage(Protocol::Responses, pass.cached, &answer);
-        let wants_encrypted = list(body, "include")
-            .iter()
-            .any(|name| name == "reasoning.encrypted_content");
+        let wants = |name: &str| list(body, "include").iter().any(|included| included == name);
+        let with_sources = wants("web_search_call.action.sources");
+        let item = |deed| deeds::item(deed, model, with_sources);
         let has_phases = model.id == "gpt-5.3-codex" || model.gpt_version().is_some_and(|version| version >= (5, 4));
         let phase = if answer.calls.is_empty() {
             "final_answer"
@@ -210,10 +226,11 @@ impl Written {
                 .iter()
                 .map(|_| format!("call_{}", seals::fresh_hex(24)))
                 .collect(),
-            encrypted: wants_encrypted.then(|| seals::seal("encrypted", model.house())),
+            encrypted: wants("reasoning.encrypted_content").then(|| seals::seal("encrypted", model.house())),
             summary: !body["reasoning"]["summary"].is_null(),
             phase: has_phases.then_some(phase),
             request: repeated(body),
+            deeds: answer.deeds.iter().map(item).collect(),
             answer: Arc::new(answer),
             no_done: pass.effects.pace.no_done,
         }
@@ -224,6 +241,7 @@ impl Written {
         if self.answer.reasoning.is_some() {
             parts.push(Part::Reasoning);
         }
+        parts.extend((0..self.deeds.len()).map(Part::Deed));
         if !self.answer.text.is_empty() || self.answer.ending == Ending::Refusal {
             parts.push(Part::Message);
         }
@@ -260,6 +278,11 @@ impl Written {
                 }
                 item
             }
+            Part::Deed(at) => match self.deeds.get(at) {
+                Some(item) if begins => deeds::begun(item),
+                Some(item) => item.clone(),
+                None => Value::Null,
+            },
             Part::Message => {
                 let content = if begins {
                     json!([])
@@ -290,7 +313,8 @@ impl Written {
         if self.answer.ending == Ending::Refusal {
             return json!({"refusal": REFUSAL, "type": "refusal"});
         }
-        json!({"annotations": [], "logprobs": [], "text": self.answer.whole_text(), "type": "output_text"})
+        let annotations = deeds::citations(&self.answer);
+        json!({"annotations": annotations, "logprobs": [], "text": self.answer.whole_text(), "type": "output_text"})
     }
 
     /// The output, each item whole.
@@ -355,6 +379,13 @@ impl Rendering for Written {
         Box::new(Events::new(Arc::new(self), None))
     }
 }
+
+/// How a search goes.
+const SEARCHING: [&str; 3] = [
+    "response.web_search_call.in_progress",
+    "response.web_search_call.searching",
+    "response.web_search_call.completed",
+];
 
 const REFUSAL: &str = "I cannot help with that.";
 
@@ -509,6 +540,24 @@ impl Events {
         self.end(Part::Reasoning, out);
     }
 
+    fn deed(&mut self, at: usize, out: &mut Vec<Frame>) {
+        self.begin(Part::Deed(at), out);
+        if let Some(Deed::Search(_)) = self.written.answer.deeds.get(at) {
+            for kind in SEARCHING {
+                self.send_of_item(kind, json!({}), out);
+            }
+        }
+        self.end(Part::Deed(at), out);
+    }
+
+    fn cite(&mut self, out: &mut Vec<Frame>) {
+        let citations = deeds::citations(&self.written.answer);
+        for (at, annotation) in citations.into_iter().enumerate() {
+            let added = json!({"annotation": annotation, "annotation_index": at, "content_index": 0});
+            self.send_of_item("response.output_text.annotation.added", added, out);
+        }
+    }
+
     fn call_end(&mut self, at: usize, out: &mut Vec<Frame>) {
         let written = self.written.clone();
         let Some(call) = written.answer.calls.get(at) else {
@@ -595,6 +644,7 @@ impl Writer for Events {
             }
             Piece::Reasoning(_) => {}
             Piece::ReasoningClose => self.reasoning_end(out),
+            Piece::Deed(at) => self.deed(at, out),
             Piece::TextOpen => {
                 self.begin(Part::Message, out);
                 let part = json!({"annotations": [], "logprobs": [], "text": "", "type": "output_text"});
@@ -606,6 +656,7 @@ impl Writer for Events {
             }
             Piece::Text(text) => self.text(&text, out),
             Piece::TextClose => {
+                self.cite(out);
                 let text = self.written.answer.whole_text();
                 let done = json!({"content_index": 0, "logprobs": [], "text": text});
                 self.send_of_item("response.output_text.done", done, out);

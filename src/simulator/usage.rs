@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use serde_json::{Value, json};
 
-use super::mind::{Answer, tokens};
+use super::mind::{Answer, Conversation, tokens};
 use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 
@@ -17,6 +17,7 @@ pub struct Weight {
     /// Each part's tokens, and a mark of what it says.
     pub parts: Vec<(u64, u64)>,
     pub images: u64,
+    documents: u64,
     /// How many parts, from the first, the client marked to be cached.
     marked: usize,
 }
@@ -58,10 +59,17 @@ impl Weight {
         let mut scale = Scale::default();
         values.into_iter().for_each(|value| scale.weigh(value, ""));
         self.images += scale.images;
+        self.documents += scale.documents;
         self.parts.push((tokens(scale.bytes), scale.hash.finish()));
         if scale.marked {
             self.marked = self.parts.len();
         }
+    }
+
+    /// Tells the model what there is to see.
+    pub fn shown_to(&self, talk: &mut Conversation) {
+        talk.images = self.images;
+        talk.documents = self.documents;
     }
 
     /// The usage of an answer to this prompt, of which so many tokens were seen before.
@@ -92,6 +100,7 @@ struct Scale {
     bytes: usize,
     hash: DefaultHasher,
     images: u64,
+    documents: u64,
     marked: bool,
 }
 
@@ -109,6 +118,9 @@ impl Scale {
                 if matches!(value["type"].as_str(), Some("image" | "image_url" | "input_image")) {
                     self.images += 1;
                     self.bytes += IMAGE_BYTES;
+                }
+                if matches!(value["type"].as_str(), Some("document" | "file" | "input_file")) {
+                    self.documents += 1;
                 }
                 for (name, field) in fields {
                     if name.ends_with("cache_control") {
@@ -193,6 +205,7 @@ mod tests {
         let weight = Weight::of(Protocol::Messages, &body);
         let answer = Answer {
             reasoning: None,
+            deeds: Vec::new(),
             text: vec!["four".into()],
             calls: Vec::new(),
             ending: super::super::mind::Ending::Stop,

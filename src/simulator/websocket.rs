@@ -232,6 +232,7 @@ impl Socket {
         gate::charge(&self.state, &pass);
         gate::wait(&pass.effects).await;
         responses::suit(&mut talk, &pass.model, &body);
+        pass.weight.shown_to(&mut talk);
         let written = Written::new(&pass, talk.answer(pass.effects.wishes), &body, self.connection);
         self.remember(&written, whole);
         let source = written.answer.clone();

@@ -79,7 +79,8 @@ struct Call {
     said: String,
 }
 
-/// A search without results, and what was said behind it: its results are the citations of the message that follows.
+/// A search without results, or with mere addresses, and what was said behind it: the citations of the message that
+/// follows are its results, and know their titles.
 struct Held {
     search: Search,
     behind: Vec<Event>,
@@ -424,7 +425,8 @@ impl FromResponses {
             results: sources.filter_map(result).collect(),
             error: failed.then(|| "unavailable".to_owned()),
         };
-        if self.wants_results && search.results.is_empty() && !failed {
+        let untold = search.results.iter().all(|found| found.title.is_empty());
+        if self.wants_results && untold && !failed {
             let behind = Vec::new();
             self.held = Some(Held { search, behind });
         } else {
@@ -490,12 +492,15 @@ impl FromResponses {
 impl Held {
     /// A cited page is a result, once.
     fn credit(&mut self, citation: &Citation) {
-        if !self.search.results.iter().any(|known| known.url == citation.url) {
-            self.search.results.push(SearchResult {
+        let known = self.search.results.iter_mut().find(|known| known.url == citation.url);
+        match known {
+            Some(known) if known.title.is_empty() => known.title.clone_from(&citation.title),
+            Some(_) => {}
+            None => self.search.results.push(SearchResult {
                 url: citation.url.clone(),
                 title: citation.title.clone(),
                 ..SearchResult::default()
-            });
+            }),
         }
     }
 }

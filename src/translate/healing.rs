@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::rules::betas;
+use super::rules::structured;
 use super::rules::tools::plain;
 use super::{ClientTool, Object, Outgoing};
 use crate::protocol::Protocol;
@@ -134,7 +135,11 @@ pub fn heal(
 pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
     let fact = |name: &str| facts.get(&key(way, name));
     for path in strings(fact("rejected")) {
-        delete(&mut request.body, &path);
+        if path == FORM {
+            structured::ask_in_words(&mut request.body);
+        } else {
+            delete(&mut request.body, &path);
+        }
     }
     if let Some(list) = fact("efforts") {
         clamp_effort(way, &mut request.body, &efforts(list));
@@ -331,7 +336,7 @@ fn drop_items(body: &mut Object, kind: &str) -> bool {
     input.len() < before
 }
 
-/// An item of a kind that this model does not know, named by its place.
+/// An item of a kind that this model does not know, named by its place. What the request is about is not left out.
 fn unknown_item(case: &mut Case) -> Option<Outcome> {
     const CARRYING: [&str; 5] = [
         "message",
@@ -383,6 +388,14 @@ fn system_role(case: &mut Case) -> Option<Outcome> {
     Some(Outcome::Learned(key(case.way, "system_role"), json!(false)))
 }
 
+/// The form of an answer. Without it the client gets something else than it asked for, so it goes only where settings
+/// allow that it is asked for in words.
+const FORM: &str = "output_config.format";
+
+fn form_in_words(case: &mut Case) -> Option<Outcome> {
+    (case.best_effort && structured::ask_in_words(case.body)).then(|| grown(case, "rejected", [FORM.to_owned()]))
+}
+
 fn extra_input(case: &mut Case) -> Option<Outcome> {
     const TEXT: &str = ": Extra inputs are not permitted";
     let mut paths = Vec::new();
@@ -392,6 +405,9 @@ fn extra_input(case: &mut Case) -> Option<Outcome> {
             .rfind(|letter: char| !is_path_letter(letter))
             .map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
         let path = column(&before[start..]);
+        if path == FORM {
+            return form_in_words(case);
+        }
         if delete(case.body, &path) {
             paths.push(path);
         }
@@ -535,8 +551,7 @@ fn strict_schema(case: &mut Case) -> Option<Outcome> {
     if delete(case.body, "tools.*.strict") {
         return Some(grown(case, "rejected", ["tools.*.strict".to_owned()]));
     }
-    (case.best_effort && delete(case.body, "output_config.format"))
-        .then(|| grown(case, "rejected", ["output_config.format".to_owned()]))
+    form_in_words(case)
 }
 
 // What the rows and the facts do to a body.

@@ -27,12 +27,19 @@ pub fn message(role: &str, content: &Value) -> Value {
 pub fn resolve_references(items: &mut Vec<Value>, tuning: &Tuning) -> Result<(), Failure> {
     let is_reference = |item: &Value| item["type"] == "item_reference";
     let id = |item: &Value| item["id"].as_str().unwrap_or_default().to_owned();
-    let lost = items
-        .iter()
-        .filter(|item| is_reference(item))
-        .map(id)
-        .find(|id| !tuning.drop_item_references && !id.starts_with("rs_"));
-    if let Some(id) = lost {
+    // What a model says before it calls a tool, the call says, too.
+    let announces = |at: usize| {
+        let mut rest = items.iter().skip(at).skip_while(|item| is_reference(item));
+        rest.next().is_some_and(is_call)
+    };
+    let references = items.iter().enumerate().filter(|(_, item)| is_reference(item));
+    let is_lost = |&(at, ref id): &(usize, String)| match id.split_once('_') {
+        Some(("rs", _)) => false,
+        Some(("msg", _)) => !announces(at),
+        _ => true,
+    };
+    let lost = references.map(|(at, item)| (at, id(item))).find(is_lost);
+    if let Some((_, id)) = lost.filter(|_| !tuning.drop_item_references) {
         return Err(Failure {
             param: Some("input".into()),
             ..Failure::new(Kind::NotFound, format!("Item with id '{id}' not found.")).with_code("item_not_found")

@@ -156,6 +156,8 @@ pub struct Reply {
     pub stops: Vec<String>,
     /// Messages: the client declared web search.
     pub web_search: bool,
+    /// Messages: the client asked for management of its context, and knows an answer that tells of it.
+    pub manages_context: bool,
     /// Responses: request fields that the response object repeats.
     pub echo: Object,
 }

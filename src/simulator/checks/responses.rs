@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Verdict, count_of_tools, data_url, effort, function, given, list, output_limit, sampling, strict};
 use crate::protocol::catalog::Model;
+use crate::simulator::deeds;
 use crate::simulator::reply::Refusal;
 use crate::simulator::seals::{self, Origin};
 
@@ -45,7 +46,7 @@ const REFUSED: [&str; 5] = [
 ];
 
 /// What each kind of item may hold, besides its type and id.
-const ITEMS: [(&str, &[&str]); 6] = [
+const ITEMS: [(&str, &[&str]); 7] = [
     ("message", &["role", "content", "status", "phase"]),
     ("reasoning", &["summary", "content", "encrypted_content", "status"]),
     (
@@ -55,6 +56,7 @@ const ITEMS: [(&str, &[&str]); 6] = [
     ("function_call_output", &["call_id", "output", "status"]),
     ("custom_tool_call", &["call_id", "name", "input", "namespace", "status"]),
     ("custom_tool_call_output", &["call_id", "output", "status"]),
+    ("compaction", &["encrypted_content"]),
 ];
 
 const INCLUDES: [&str; 4] = [
@@ -232,7 +234,9 @@ fn input(model: &Model, body: &Value, connection: Option<u64>, known_calls: &[St
                     .iter()
                     .try_for_each(|part| content_part(part, false, at))?;
             }
-            "web_search_call" | "compaction" | "mcp_list_tools" | "mcp_call" => {}
+            "compaction_trigger" if deeds::compactions(model) > 0 && at + 1 == items.len() => {}
+            "compaction" => compaction(model, item)?,
+            "web_search_call" | "mcp_list_tools" | "mcp_call" => {}
             "item_reference" => {
                 let message = format!(
                     "Item with id {} not found. Items are not persisted when `store` is set to false.",
@@ -352,9 +356,7 @@ fn reasoning(model: &Model, item: &Value, after: &[Value], at: usize) -> Verdict
         ));
     }
     if !seals::is_seal(encrypted, "encrypted", model.house()) {
-        let message = "The encrypted content for an item could not be verified. Reason: Encrypted content could not \
-                       be decrypted or parsed.";
-        return Err(Refusal::openai("invalid_encrypted_content", "input", message));
+        return Err(unreadable());
     }
     let follower = after.iter().find(|item| item["type"] != "reasoning");
     let by_model = follower.is_some_and(|item| {
@@ -365,6 +367,21 @@ fn reasoning(model: &Model, item: &Value, after: &[Value], at: usize) -> Verdict
     }
     let message = "Item of type 'reasoning' was provided without its required following item.";
     Err(Refusal::openai("invalid_value", "input", message))
+}
+
+/// A history made short by a model of this family, unchanged.
+fn compaction(model: &Model, item: &Value) -> Verdict {
+    let encrypted = item["encrypted_content"].as_str().unwrap_or_default();
+    if seals::is_seal(encrypted, "compaction", model.house()) {
+        return Ok(());
+    }
+    Err(unreadable())
+}
+
+fn unreadable() -> Refusal {
+    let message = "The encrypted content for an item could not be verified. Reason: Encrypted content could not be \
+                   decrypted or parsed.";
+    Refusal::openai("invalid_encrypted_content", "input", message)
 }
 
 /// The id that pairs a call with its output.

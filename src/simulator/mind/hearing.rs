@@ -7,12 +7,29 @@ pub fn human_text(texts: &[String]) -> String {
         .map(|text| without_additions(text))
         .filter(|text| !text.is_empty() && !is_machine_text(text))
         .collect();
-    unquoted(&own.join("\n"))
+    let said = own.join("\n");
+    unquoted(since_summary(&said))
+}
+
+/// How clients and proxies begin a summary that stands for everything before it.
+const SUMMARIES: [&str; 3] = [
+    "This session is being continued from a previous conversation",
+    "Another language model started to solve this problem",
+    "The earlier part of this conversation was summarised",
+];
+
+/// What was said from the last summary on: the wishes before it were dealt with.
+fn since_summary(said: &str) -> &str {
+    let at_line = |at: &usize| *at == 0 || said.as_bytes().get(at - 1) == Some(&b'\n');
+    let last = |opening| said.rmatch_indices(opening).map(|(at, _)| at).find(at_line);
+    let from = SUMMARIES.into_iter().filter_map(last).max();
+    from.and_then(|from| said.get(from..)).unwrap_or(said)
 }
 
 /// Text that a client adds on its own: one element of markup from end to end, or a note to a result.
 fn is_machine_text(text: &str) -> bool {
-    if text == "Tool loaded." || text.starts_with("Image from tool result ") {
+    let is_note = text.starts_with("[document: ") && text.ends_with(']');
+    if is_note || text == "Tool loaded." || text.starts_with("Image from tool result ") {
         return true;
     }
     let Some(rest) = text.strip_prefix('<') else {

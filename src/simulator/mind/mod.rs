@@ -4,6 +4,7 @@
 //! tools; once the result is there, it goes on to the next wish or reports. All else is answered by quoting it.
 
 mod hearing;
+mod patches;
 pub mod schema;
 pub mod steps;
 
@@ -20,11 +21,18 @@ pub struct Conversation {
     pub system: String,
     pub turns: Vec<Turn>,
     pub tools: Vec<Tool>,
+    /// The service itself searches the web for the model.
+    pub searches: bool,
     pub choice: Choice,
     /// The answer must be JSON; with a schema, of this shape.
     pub json: Option<Value>,
     /// The request turns reasoning on.
     pub thinks: bool,
+    /// The history is to be made short, in so many items.
+    pub compactions: usize,
+    /// Images and documents in the history.
+    pub images: u64,
+    pub documents: u64,
     /// The family says a word before it calls a tool.
     pub announces: bool,
     pub max_output: Option<u64>,
@@ -71,6 +79,8 @@ pub enum Choice {
     None,
     Required,
     Named(String),
+    /// The service's own search.
+    Search,
 }
 
 /// A call the model makes.
@@ -103,17 +113,55 @@ pub enum Ending {
     Filter,
 }
 
+/// What the service does by itself before the model speaks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deed {
+    /// A search of the web for this.
+    Search(String),
+    /// The history, made short.
+    Compaction,
+}
+
 /// What the model says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub reasoning: Option<String>,
+    pub deeds: Vec<Deed>,
     /// The text, in the pieces it is streamed in.
     pub text: Vec<String>,
     pub calls: Vec<Call>,
     pub ending: Ending,
 }
 
+/// A page that a search found.
+pub struct Found {
+    pub title: String,
+    pub url: String,
+}
+
+/// What a search for this finds.
+pub fn found(query: &str) -> Found {
+    let letters = query.chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ');
+    let slug: String = letters
+        .map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
+        .collect();
+    Found {
+        title: format!("A page about {query}"),
+        url: format!("https://example.com/{slug}"),
+    }
+}
+
 impl Answer {
+    fn compacted(items: usize) -> Self {
+        Self {
+            reasoning: None,
+            deeds: vec![Deed::Compaction; items],
+            text: Vec::new(),
+            calls: Vec::new(),
+            ending: Ending::Stop,
+        }
+    }
+
     pub fn whole_text(&self) -> String {
         self.text.concat()
     }
@@ -208,15 +256,24 @@ impl Conversation {
 
     /// The model's answer.
     pub fn answer(&self, wishes: Wishes) -> Answer {
+        if self.compactions > 0 {
+            return Answer::compacted(self.compactions);
+        }
+        let search = self.search();
         let mut answer = Answer {
             reasoning: self.thinks.then(|| self.reasoning()),
             text: Vec::new(),
-            calls: self.calls(wishes),
+            calls: match search {
+                Some(_) => Vec::new(),
+                None => self.calls(wishes),
+            },
+            deeds: search.into_iter().map(Deed::Search).collect(),
             ending: Ending::Calls,
         };
         if wishes.refusal || wishes.filter {
             answer.reasoning = None;
             answer.calls.clear();
+            answer.deeds.clear();
             answer.ending = if wishes.refusal {
                 Ending::Refusal
             } else {
@@ -230,7 +287,10 @@ impl Conversation {
             }
             Some(_) => {}
             None => {
-                answer.text = self.text(wishes);
+                answer.text = match answer.deeds.first() {
+                    Some(Deed::Search(query)) => words(&format!("The search found: {}", found(query).title)),
+                    _ => self.text(wishes),
+                };
                 answer.ending = Ending::Stop;
             }
         }
@@ -246,6 +306,21 @@ impl Conversation {
 
     fn reasoning(&self) -> String {
         format!("The user wants me to deal with: {}", shortened(&self.prompt(), 200))
+    }
+
+    /// What the service is to search for: what was wished for next, or all that was said, if nothing but a search is on
+    /// offer.
+    fn search(&self) -> Option<String> {
+        let (done, _) = self.last_human();
+        if !self.searches || self.choice == Choice::None {
+            return None;
+        }
+        let prompt = self.prompt();
+        match steps::read(&prompt).into_iter().nth(done) {
+            Some(steps::Step::Search(query)) => Some(query),
+            None if done == 0 && (self.tools.is_empty() || self.choice == Choice::Search) => Some(prompt),
+            _ => None,
+        }
     }
 
     /// The calls to make now; none if the answer is words.
@@ -283,7 +358,7 @@ impl Conversation {
         let tool = match &self.choice {
             Choice::Named(name) => self.tools.iter().find(|tool| tool.name == *name)?,
             Choice::Required => self.tools.first()?,
-            Choice::Auto | Choice::None => return None,
+            Choice::Auto | Choice::None | Choice::Search => return None,
         };
         let prompt = self.prompt();
         Some(Call {
@@ -322,7 +397,22 @@ impl Conversation {
         } else {
             format!("You said: {prompt}")
         };
-        words(&text)
+        words(&(text + &self.seen()))
+    }
+
+    /// What was there to see besides words; nothing of it where JSON is wanted.
+    fn seen(&self) -> String {
+        let count = |count: u64, one: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            more => Some(format!("{more} {one}s")),
+        };
+        let seen = [count(self.images, "image"), count(self.documents, "document")];
+        let seen: Vec<String> = seen.into_iter().flatten().collect();
+        if seen.is_empty() || self.json.is_some() {
+            return String::new();
+        }
+        format!(" (I see {}.)", seen.join(" and "))
     }
 
     /// Cuts the answer at the first stop sequence in it.

@@ -4,14 +4,18 @@
 //! please run: echo hi               a command
 //! please write note.txt: hello      a file with this text
 //! please read note.txt              a file's content
+//! please patch note.txt: one\ntwo   a new file by a patch; `\n` begins another line
+//! please patch note.txt: one => 1   lines of a file in the place of others
+//! please search: tallest tower      a search of the web
 //! please call get_weather {"city":"Oslo"}     any tool, by name
 //! ```
 //!
-//! Several wishes stand on lines of their own, or follow on one line with `then run:`, `then write`, `then read` and
-//! `then call`. Tools are recognised by name and by the names of their arguments, whichever program offers them.
+//! Several wishes stand on lines of their own, or follow on one line with `then` (`then run: ls`). Tools are recognised
+//! by name and by the names of their arguments, whichever program offers them.
 
 use serde_json::{Map, Value, json};
 
+use super::patches::Change;
 use super::{Call, Tool, ToolKind, schema};
 
 /// One wish.
@@ -20,6 +24,8 @@ pub enum Step {
     Run(String),
     Write { file: String, text: String },
     Read(String),
+    Patch { file: String, change: Change },
+    Search(String),
     Call { name: String, input: String },
 }
 
@@ -29,7 +35,7 @@ pub fn read(prompt: &str) -> Vec<Step> {
 }
 
 /// The words that begin a wish, after `please` or `then`.
-const VERBS: [&str; 4] = ["run:", "write ", "read ", "call "];
+const VERBS: [&str; 6] = ["run:", "search:", "write ", "read ", "patch ", "call "];
 
 fn line_steps(line: &str) -> Vec<Step> {
     let Some(mut at) = find_verb(line, "please ") else {
@@ -68,14 +74,24 @@ fn find_verb(line: &str, word: &str) -> Option<usize> {
 fn step(text: &str) -> Option<Step> {
     let (verb, rest) = text.split_at_checked(text.find([':', ' '])? + 1)?;
     let rest = rest.trim();
-    let separator = if verb.eq_ignore_ascii_case("write ") { ':' } else { ' ' };
+    let verb = verb.to_ascii_lowercase();
+    let separator = if ["write ", "patch "].contains(&verb.as_str()) {
+        ':'
+    } else {
+        ' '
+    };
     let (head, tail) = rest.split_once(separator).unwrap_or((rest, ""));
     let (head, tail) = (head.trim().to_owned(), tail.trim().to_owned());
     if head.is_empty() {
         return None;
     }
-    Some(match verb.to_ascii_lowercase().as_str() {
+    Some(match verb.as_str() {
         "run:" => Step::Run(rest.to_owned()),
+        "search:" => Step::Search(rest.to_owned()),
+        "patch " => Step::Patch {
+            file: head,
+            change: Change::read(&tail),
+        },
         "write " => Step::Write { file: head, text: tail },
         "read " => Step::Read(head.trim_end_matches(['.', '?', '!']).to_owned()),
         "call " => Step::Call {
@@ -109,9 +125,12 @@ const RUNNERS: [&str; 9] = [
 ];
 const WRITERS: [&str; 4] = ["write", "write_file", "create_file", "apply_patch"];
 const READERS: [&str; 3] = ["read", "read_file", "view_file"];
+const PATCHERS: [&str; 2] = ["apply_patch", "patch"];
+const EDITORS: [&str; 3] = ["edit", "edit_file", "str_replace"];
+const SEARCHERS: [&str; 2] = ["websearch", "web_search"];
 
 const COMMANDS: [&str; 4] = ["cmd", "command", "commands", "input"];
-const FILES: [&str; 5] = ["file_path", "filePath", "path", "filename", "file"];
+pub(super) const FILES: [&str; 5] = ["file_path", "filePath", "path", "filename", "file"];
 const CONTENTS: [&str; 4] = ["content", "contents", "file_text", "text"];
 
 /// The call that fulfils a wish, if a tool on offer can.
@@ -128,6 +147,11 @@ pub fn call(step: &Step, tools: &[Tool], folder: Option<&str>) -> Option<Call> {
                 Some(function(tool, &[(path, absolute(path, file, folder))]))
             });
             read.or_else(|| run(tools, &format!("cat {}", quoted(file))))
+        }
+        Step::Patch { file, change } => patch(tools, file, change, folder),
+        Step::Search(query) => {
+            let tool = pick(tools, &SEARCHERS)?;
+            Some(function(tool, &[(property(tool, &["query"])?, json!(query))]))
         }
         Step::Call { name, input } => {
             let tool = tools
@@ -175,38 +199,34 @@ fn run(tools: &[Tool], command: &str) -> Option<Call> {
 }
 
 fn write(tool: &Tool, file: &str, text: &str, folder: Option<&str>) -> Option<Call> {
-    let patch = || format!("*** Begin Patch\n*** Add File: {file}\n+{text}\n*** End Patch\n");
-    Some(match tool.kind {
-        ToolKind::Custom => called(tool, Value::String(patch())),
-        ToolKind::ApplyPatch => called(
+    match (property(tool, &FILES), property(tool, &CONTENTS)) {
+        (Some(path), Some(content)) if tool.kind == ToolKind::Function => Some(function(
             tool,
-            json!({"diff": format!("+{text}\n"), "path": file, "type": "create_file"}),
-        ),
-        ToolKind::Function => match (property(tool, &FILES), property(tool, &CONTENTS)) {
-            (Some(path), Some(content)) => {
-                function(tool, &[(path, absolute(path, file, folder)), (content, json!(text))])
-            }
-            _ if tool.schema["properties"]["operation"].is_object() => {
-                let operation = json!({"diff": format!("+{text}\n"), "path": file, "type": "create_file"});
-                function(tool, &[("operation", operation)])
-            }
-            _ => function(
-                tool,
-                &[(property(tool, &["patchText", "patch", "input"])?, json!(patch()))],
-            ),
-        },
-        ToolKind::LocalShell | ToolKind::Shell => return None,
-    })
+            &[(path, absolute(path, file, folder)), (content, json!(text))],
+        )),
+        _ => Change::Add(text.to_owned()).by_patch(tool, file),
+    }
+}
+
+/// By a tool for patches, else by one for edits or whole files, else by the program of that name.
+fn patch(tools: &[Tool], file: &str, change: &Change, folder: Option<&str>) -> Option<Call> {
+    let by_patch = pick(tools, &PATCHERS).and_then(|tool| change.by_patch(tool, file));
+    let by_file = || match change {
+        Change::Add(text) => pick(tools, &WRITERS).and_then(|tool| write(tool, file, text, folder)),
+        Change::Replace { .. } => pick(tools, &EDITORS).and_then(|tool| change.by_edit(tool, file, folder)),
+    };
+    let by_program = || run(tools, &format!("apply_patch <<'EOF'\n{}EOF", change.patch(file)));
+    by_patch.or_else(by_file).or_else(by_program)
 }
 
 /// The first of these names that the tool has an argument of.
-fn property<'a>(tool: &Tool, names: &[&'a str]) -> Option<&'a str> {
+pub(super) fn property<'a>(tool: &Tool, names: &[&'a str]) -> Option<&'a str> {
     let properties = tool.schema["properties"].as_object()?;
     names.iter().find(|name| properties.contains_key(**name)).copied()
 }
 
 /// A call with these arguments, and with something fitting for what else is required.
-fn function(tool: &Tool, given: &[(&str, Value)]) -> Call {
+pub(super) fn function(tool: &Tool, given: &[(&str, Value)]) -> Call {
     let mut input = Map::new();
     for (name, value) in given {
         input.insert((*name).to_owned(), value.clone());
@@ -225,7 +245,7 @@ fn function(tool: &Tool, given: &[(&str, Value)]) -> Call {
     called(tool, Value::Object(input))
 }
 
-fn called(tool: &Tool, input: Value) -> Call {
+pub(super) fn called(tool: &Tool, input: Value) -> Call {
     Call {
         tool: tool.name.clone(),
         namespace: tool.namespace.clone(),
@@ -235,7 +255,7 @@ fn called(tool: &Tool, input: Value) -> Call {
 }
 
 /// Tools that say `file_path` want whole paths.
-fn absolute(property: &str, file: &str, folder: Option<&str>) -> Value {
+pub(super) fn absolute(property: &str, file: &str, folder: Option<&str>) -> Value {
     match folder {
         Some(folder) if property.to_ascii_lowercase().starts_with("file") && !file.starts_with('/') => {
             json!(format!("{folder}/{file}"))

@@ -224,3 +224,88 @@ fn wishes_shape_the_answer() {
     };
     assert_eq!(asked("x", Vec::new()).answer(long).text.len(), 3);
 }
+
+#[test]
+fn what_a_summary_stands_for_was_dealt_with() {
+    let said = "please run: ls\nAnother language model started to solve this problem. It ran ls.";
+    let merged = |next: &str| human_text(&[format!("{said}{next}")]);
+    assert!(merged("").starts_with("Another language model"));
+    assert!(merged("\nplease read a.txt").ends_with("It ran ls.\nplease read a.txt"));
+    let answer = asked(said, claude_code()).answer(Wishes::default());
+    assert_eq!(answer.ending, Ending::Stop);
+}
+
+#[test]
+fn patches_come_in_the_form_that_the_client_has() {
+    let custom = || Tool {
+        name: "apply_patch".into(),
+        kind: ToolKind::Custom,
+        ..Tool::default()
+    };
+    let text = json!({"type": "string"});
+    assert_eq!(
+        called_with("please patch a.txt: one\\ntwo", vec![custom()]).1,
+        "*** Begin Patch\n*** Add File: a.txt\n+one\n+two\n*** End Patch\n"
+    );
+    let update = "*** Begin Patch\n*** Update File: a.txt\n@@\n-one\n+1\n+and\n*** End Patch\n";
+    assert_eq!(
+        called_with("please patch a.txt: one => 1\\nand", vec![custom()]).1,
+        update
+    );
+    let by_function = vec![tool("apply_patch", json!({"input": text}), json!(["input"]))];
+    assert_eq!(
+        called_with("please patch a.txt: one => 1\\nand", by_function).1,
+        json!({"input": update})
+    );
+    let names = json!({"file_path": text, "old_string": text, "new_string": text});
+    let mut tools = claude_code();
+    tools.push(tool("Edit", names, json!(["file_path", "old_string", "new_string"])));
+    assert_eq!(
+        called_with("please patch a.txt: one => 1", tools),
+        (
+            "Edit".into(),
+            json!({"file_path": "a.txt", "old_string": "one", "new_string": "1"})
+        )
+    );
+    assert_eq!(
+        called_with("please patch a.txt: one", claude_code()).1,
+        json!({"file_path": "a.txt", "content": "one"})
+    );
+    let shell = vec![tool("exec_command", json!({"cmd": text}), json!(["cmd"]))];
+    assert_eq!(
+        called_with("please patch a.txt: one => 1\\nand", shell).1,
+        json!({"cmd": format!("apply_patch <<'EOF'\n{update}EOF")})
+    );
+}
+
+#[test]
+fn searches_are_the_services_own_where_it_has_one() {
+    let search = tool("WebSearch", json!({"query": {"type": "string"}}), json!(["query"]));
+    let mut talk = asked("please search: towers", vec![search]);
+    let answer = talk.answer(Wishes::default());
+    assert_eq!(answer.calls[0].input, json!({"query": "towers"}));
+    assert!(answer.deeds.is_empty());
+    talk.searches = true;
+    let answer = talk.answer(Wishes::default());
+    assert_eq!(answer.deeds, [Deed::Search("towers".into())]);
+    assert_eq!(answer.whole_text(), "The search found: A page about towers");
+    assert!(answer.calls.is_empty());
+    let mut talk = asked("which towers?", Vec::new());
+    talk.searches = true;
+    assert_eq!(
+        talk.answer(Wishes::default()).deeds,
+        [Deed::Search("which towers?".into())]
+    );
+    talk.tools = claude_code();
+    assert!(talk.answer(Wishes::default()).deeds.is_empty(), "nobody wished for it");
+}
+
+#[test]
+fn what_is_seen_is_told() {
+    let mut talk = asked("what is this?", Vec::new());
+    (talk.images, talk.documents) = (2, 1);
+    assert_eq!(
+        talk.answer(Wishes::default()).whole_text(),
+        "You said: what is this? (I see 2 images and 1 document.)"
+    );
+}

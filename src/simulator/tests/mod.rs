@@ -1,4 +1,5 @@
 mod client;
+mod deeds;
 
 use std::time::Duration;
 

@@ -364,6 +364,34 @@ fn k037_only_searches_that_found_something_are_counted() {
 }
 
 #[test]
+fn mere_addresses_take_their_titles_from_the_citations() {
+    let reply = Reply {
+        web_search: true,
+        ..reply()
+    };
+    let sources = json!([{"type": "url", "url": "u"}, {"type": "url", "url": "v"}]);
+    let search = json!({"type": "web_search_call", "id": "w", "action": {"query": "q", "sources": sources}});
+    let annotation = json!({"type": "url_citation", "url": "u", "title": "t"});
+    let stream = [
+        created(),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": search}),
+        json!({"type": "response.output_item.done", "output_index": 1, "item": {
+            "type": "message", "content": [{"type": "output_text", "text": "x", "annotations": [annotation]}]}}),
+        completed(json!([])),
+    ];
+    let events = read(&reply, &stream).unwrap();
+    let Event::Search(found) = &events[1] else {
+        panic!("{events:?}")
+    };
+    let told: Vec<_> = found
+        .results
+        .iter()
+        .map(|page| (page.url.as_str(), page.title.as_str()))
+        .collect();
+    assert_eq!(told, [("u", "t"), ("v", "")]);
+}
+
+#[test]
 fn endings_are_read() {
     let ending = |response: Value| {
         let kind = format!("response.{}", response["status"].as_str().unwrap());

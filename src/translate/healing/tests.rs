@@ -50,6 +50,37 @@ fn a_path_widens_to_its_column_and_passes_over_variant_names() {
 }
 
 #[test]
+fn a_request_to_compact_is_not_answered_without_its_trigger() {
+    let body = json!({"input": [{"type": "message"}, {"type": "compaction_trigger"}]});
+    assert!(
+        once(
+            Protocol::Responses,
+            "Invalid value: 'compaction_trigger'. input[1].type",
+            body
+        )
+        .is_none()
+    );
+}
+
+#[test]
+fn the_form_of_an_answer_goes_only_where_words_may_ask_for_it() {
+    let body =
+        json!({"system": "S", "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}});
+    let message = "output_config.format: Extra inputs are not permitted";
+    assert!(once(Protocol::Messages, message, body.clone()).is_none());
+    let refusal = Failure::new(Kind::BadRequest, message);
+    let mut request = outgoing(body.clone());
+    let healed = heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), true, &[]).unwrap();
+    let mut next = outgoing(body);
+    apply(Protocol::Messages, &[healed.learned.unwrap()].into(), &mut next);
+    for request in [request, next] {
+        assert!(!request.body.contains_key("output_config"));
+        let system = request.body["system"].to_string();
+        assert!(system.contains("S") && system.contains("JSON schema"), "{system}");
+    }
+}
+
+#[test]
 fn an_id_of_another_connection_goes_for_good_and_the_reasoning_under_it_stays() {
     let message = "input item ID does not belong to this connection";
     let body = json!({"input": [{"type": "reasoning", "id": "x", "summary": [], "encrypted_content": "e"}]});

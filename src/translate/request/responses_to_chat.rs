@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_and_thought_before_a_call_need_not_be_kept() {
+        let reference = |id: &str| json!({"type": "item_reference", "id": id});
+        let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+        let output = json!({"type": "function_call_output", "call_id": "c", "output": "ok"});
+        let announced = json!({"input": [user("go"), reference("rs_1"), reference("msg_1"), call, output]});
+        let out = sent(&gpt(), announced).unwrap();
+        assert_eq!(out.body["messages"].as_array().unwrap().len(), 3);
+        let called = json!({"input": [user("go"), reference("fc_1"), call, output]});
+        assert!(sent(&gpt(), called).is_err(), "a call is not lost");
+    }
+
+    #[test]
     fn a_text_is_a_message() {
         assert_eq!(history(&gpt(), json!("hi")), json!([{"role": "user", "content": "hi"}]));
         let told = history(&gemini(), json!([{"role": "system", "content": "S"}]));

@@ -106,6 +106,30 @@ impl Form {
     }
 }
 
+/// Takes the form out of a Messages body and asks for it in the system prompt; false where there is none.
+pub fn ask_in_words(body: &mut Object) -> bool {
+    let Some(config) = body.get_mut("output_config").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let Some(format) = config.shift_remove("format") else {
+        return false;
+    };
+    if config.is_empty() {
+        body.shift_remove("output_config");
+    }
+    let line = format!("{JSON_ONLY} It must fit this JSON schema: {}", format["schema"]);
+    let line = json!({"type": "text", "text": line});
+    match body.get_mut("system") {
+        Some(Value::Array(blocks)) => blocks.push(line),
+        Some(Value::String(text)) => {
+            let own = json!({"type": "text", "text": text});
+            body.insert("system".into(), json!([own, line]));
+        }
+        _ => drop(body.insert("system".into(), json!([line]))),
+    }
+    true
+}
+
 /// Sets `format` in an object of the body that may hold other things.
 fn insert_in(out: &mut Object, key: &str, format: Value) {
     match out.get_mut(key).and_then(Value::as_object_mut) {

@@ -37,6 +37,7 @@ pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> 
     if context.tuning.strip_attribution {
         attribution::strip(&mut out);
     }
+    let manages_context = out.contains_key("context_management");
     let wish = Wish::read(Messages, &out, context.hints, context.tuning);
     sampling::write_limit(Messages, sampling::limit(Messages, &out), &mut out, context);
     wish.write(Messages, &mut out, context);
@@ -50,6 +51,7 @@ pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> 
         show_reasoning: wish.shows,
         tools: aliased,
         web_search: tools::searches(&out),
+        manages_context,
         ..Reply::default()
     };
     Ok(outgoing(out, reply, context))

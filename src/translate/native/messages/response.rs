@@ -15,6 +15,9 @@ use crate::translate::rules::usage::update_messages;
 use crate::translate::to_messages::failed;
 use crate::translate::{Heard, Kept, Object, Reply, Translator, upstream_failure};
 
+/// What became of the context. Copilot always tells it; clients that did not ask may stumble over it, as LangChain does.
+const CONTEXT: &str = "context_management";
+
 /// The stream as the client should see it.
 pub struct Relay {
     reply: Reply,
@@ -123,6 +126,7 @@ impl Relay {
     fn amend(&mut self, frame: Frame) -> Result<Frame, Failure> {
         let mut change = tree(&frame)?;
         let price = change.shift_remove("copilot_usage");
+        let unasked = !self.reply.manages_context && change.shift_remove(CONTEXT).is_some();
         let nano_aiu = price.as_ref().and_then(|price| price["total_nano_aiu"].as_u64());
         self.heard.nano_aiu = nano_aiu.or(self.heard.nano_aiu);
         self.count(change.get("usage"));
@@ -130,11 +134,29 @@ impl Relay {
         self.ending |= change
             .get("delta")
             .is_some_and(|delta| delta["stop_reason"].is_string());
-        Ok(if filled || price.is_some() {
+        Ok(if filled || unasked || price.is_some() {
             named("message_delta", change)
         } else {
             frame
         })
+    }
+
+    /// A whole answer as a client may rely on it: with an ending, without what only Copilot knows.
+    fn ended(&self, mut answer: Value) -> Value {
+        let Some(message) = answer.as_object_mut() else {
+            return answer;
+        };
+        message.shift_remove("copilot_annotations");
+        if !self.reply.manages_context || message.get(CONTEXT).is_some_and(Value::is_null) {
+            message.shift_remove(CONTEXT);
+        }
+        if message.get("stop_reason").is_none_or(Value::is_null) {
+            let blocks = message.get("content").and_then(Value::as_array);
+            let calls = blocks.is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_use"));
+            let reason = if calls { "tool_use" } else { "end_turn" };
+            message.insert("stop_reason".into(), reason.into());
+        }
+        answer
     }
 }
 
@@ -180,13 +202,13 @@ impl Translator for Relay {
 
     fn whole(&mut self, answer: Value, out: &mut Vec<Frame>) -> Result<(), Failure> {
         check_whole(&answer)?;
-        let answer = ended(answer);
+        let answer = self.ended(answer);
         unfold(&answer).into_iter().try_for_each(|frame| self.feed(frame, out))
     }
 
     fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
         self.whole(answer.clone(), &mut Vec::new())?;
-        let mut answer = ended(answer);
+        let mut answer = self.ended(answer);
         if let Some(message) = answer.as_object_mut() {
             message.shift_remove("copilot_usage");
             message.insert("model".into(), self.reply.model.clone().into());
@@ -255,24 +277,6 @@ fn fill_usage(message: &mut Object, counts: &[&str], known: u64) -> bool {
         }
     }
     filled
-}
-
-/// A whole answer as a client may rely on it: with an ending, without what only Copilot knows.
-fn ended(mut answer: Value) -> Value {
-    let Some(message) = answer.as_object_mut() else {
-        return answer;
-    };
-    message.shift_remove("copilot_annotations");
-    if message.get("context_management").is_some_and(Value::is_null) {
-        message.shift_remove("context_management");
-    }
-    if message.get("stop_reason").is_none_or(Value::is_null) {
-        let blocks = message.get("content").and_then(Value::as_array);
-        let calls = blocks.is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_use"));
-        let reason = if calls { "tool_use" } else { "end_turn" };
-        message.insert("stop_reason".into(), reason.into());
-    }
-    answer
 }
 
 /// The name of an event: its own `type`, or else what stood before it. Reads the data to its end, so that nothing goes on
@@ -520,7 +524,7 @@ mod tests {
     fn k088_k168_a_whole_answer_replays_as_the_stream_it_would_have_been() {
         let answer = json!({
             "content": [{"text": "hi", "type": "text"}, {"id": "t", "input": {"z": 1, "a": 2}, "name": "f", "type": "tool_use"}],
-            "context_management": null, "copilot_usage": {"total_nano_aiu": 5}, "copilot_annotations": {},
+            "context_management": {"applied_edits": []}, "copilot_usage": {"total_nano_aiu": 5}, "copilot_annotations": {},
             "id": "msg_1", "model": "claude-sonnet-4-5", "role": "assistant",
             "stop_reason": null, "type": "message", "usage": {"input_tokens": 1, "output_tokens": 2, "inference_geo": "global"},
         });
@@ -543,6 +547,17 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn only_who_asked_is_told_what_became_of_the_context() {
+        let told = r#"{"context_management":{"applied_edits":[]},"delta":{"stop_reason":"end_turn"},"type":"message_delta","usage":{"output_tokens":1}}"#;
+        for asked in [false, true] {
+            let mut relay = relay();
+            relay.reply.manages_context = asked;
+            let out = pass(&mut relay, &[start(), sent("message_delta", told), stop()]).unwrap();
+            assert_eq!(data(&out[1]).get(CONTEXT).is_some(), asked);
+        }
     }
 
     #[test]
