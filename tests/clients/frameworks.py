@@ -1,7 +1,6 @@
-"""What people build with: LangChain, OpenAI's Agents SDK, LiteLLM. One case a run."""
+"""What people build with: LangChain and OpenAI's Agents SDK. One case a run."""
 
 import asyncio
-import json
 import os
 import sys
 
@@ -123,30 +122,6 @@ def agents_sdk_chat():
     from agents import OpenAIChatCompletionsModel
 
     agents_work(OpenAIChatCompletionsModel)
-
-
-@case
-def litellm_client():
-    import litellm
-
-    litellm.suppress_debug_info = True
-    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
-    for way, base in (("openai", f"{URL}/v1"), ("anthropic", URL)):
-        for model in (CHAT, CLAUDE, CODEX):
-            options = {"model": f"{way}/{model}", "api_base": base, "api_key": "dummy"}
-            said = [{"role": "user", "content": "hello lite"}]
-            chunks = list(litellm.completion(messages=said, stream=True, **options))
-            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-            assert "hello lite" in text, (way, model, text)
-            said = [{"role": "user", "content": 'please call weather {"city": "Oslo"}'}]
-            answer = litellm.completion(messages=said, tools=tools, **options)
-            (call,) = answer.choices[0].message.tool_calls
-            assert json.loads(call.function.arguments) == {"city": "Oslo"}, (way, model, answer)
-            assert answer.usage.prompt_tokens > 0, (way, model, answer)
-            said += [answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "4 degrees"}]
-            answer = litellm.completion(messages=said, tools=tools, **options)
-            assert "4 degrees" in answer.choices[0].message.content, (way, model, answer)
 
 
 if __name__ == "__main__":
