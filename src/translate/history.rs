@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::Object;
+use super::rules::{peek, peek_mut};
 use crate::protocol::Protocol;
 
 /// Said where a history needs a message of a person and has none.
@@ -30,7 +31,7 @@ pub fn take_leading_system(messages: &mut Vec<Value>) -> Vec<Value> {
     let leading = messages.iter().take_while(|message| is(message, "system")).count();
     messages
         .drain(..leading)
-        .flat_map(|mut message| blocks_of(message["content"].take()))
+        .flat_map(|mut message| blocks_of(take(&mut message, "content")))
         .collect()
 }
 
@@ -45,9 +46,9 @@ pub fn fold_system(messages: &mut Vec<Value>) -> bool {
             continue;
         }
         found = true;
-        let reminders: Vec<Value> = blocks_of(message["content"].take())
+        let reminders: Vec<Value> = blocks_of(take(&mut message, "content"))
             .iter()
-            .filter_map(|block| block["text"].as_str())
+            .filter_map(|block| peek(block, "text").as_str())
             .filter(|text| !text.trim().is_empty())
             .map(reminder)
             .collect();
@@ -72,8 +73,8 @@ pub fn merge_same_role(messages: &mut Vec<Value>) {
     let mut merged: Vec<Value> = Vec::with_capacity(messages.len());
     for mut message in messages.drain(..) {
         match merged.last_mut() {
-            Some(last) if last.is_object() && message.is_object() && last["role"] == message["role"] => {
-                append(last, blocks_of(message["content"].take()));
+            Some(last) if last.is_object() && message.is_object() && peek(last, "role") == peek(&message, "role") => {
+                append(last, blocks_of(take(&mut message, "content")));
             }
             _ => merged.push(message),
         }
@@ -84,13 +85,13 @@ pub fn merge_same_role(messages: &mut Vec<Value>) {
 /// Removes text blocks that say nothing, and messages that are left with nothing.
 fn drop_empty(messages: &mut Vec<Value>) {
     for message in messages.iter_mut() {
-        match &mut message["content"] {
-            Value::Array(blocks) => blocks.retain(|block| !is_blank(block)),
-            content if !is_blank_content(content) => {}
-            content => *content = json!([]),
+        match peek_mut(message, "content") {
+            Some(Value::Array(blocks)) => blocks.retain(|block| !is_blank(block)),
+            Some(content) if !is_blank_content(content) => {}
+            _ => message["content"] = json!([]),
         }
     }
-    let is_empty = |message: &Value| message["content"].as_array().is_some_and(Vec::is_empty);
+    let is_empty = |message: &Value| peek(message, "content").as_array().is_some_and(Vec::is_empty);
     if let Some(first) = messages.first_mut()
         && is(first, "user")
         && is_empty(first)
@@ -102,7 +103,7 @@ fn drop_empty(messages: &mut Vec<Value>) {
 }
 
 fn is_blank(block: &Value) -> bool {
-    block["type"] == "text" && block["text"].as_str().is_none_or(|text| text.trim().is_empty())
+    peek(block, "type") == "text" && peek(block, "text").as_str().is_none_or(|text| text.trim().is_empty())
 }
 
 fn is_blank_content(content: &Value) -> bool {
@@ -112,8 +113,8 @@ fn is_blank_content(content: &Value) -> bool {
 /// In each message of a person, moves the results before all else; their order and that of the rest stay.
 fn results_first(messages: &mut [Value]) {
     for message in messages.iter_mut().filter(|message| is(message, "user")) {
-        if let Some(blocks) = message["content"].as_array_mut() {
-            blocks.sort_by_key(|block| block["type"] != "tool_result");
+        if let Some(blocks) = peek_mut(message, "content").and_then(Value::as_array_mut) {
+            blocks.sort_by_key(|block| peek(block, "type") != "tool_result");
         }
     }
 }
@@ -146,26 +147,29 @@ fn close(messages: &mut Vec<Value>, open: &mut Vec<String>) {
 
 /// Makes one message the answer to the open calls.
 fn answer(message: &mut Value, open: &[String]) {
-    if open.is_empty() && message["content"].is_string() {
+    if open.is_empty() && peek(message, "content").is_string() {
         return;
     }
-    let mut blocks = blocks_of(message["content"].take());
+    let mut blocks = blocks_of(take(message, "content"));
     let mut answered = HashSet::new();
     let mut orphans = Vec::new();
     blocks.retain_mut(|block| {
-        if block["type"] != "tool_result" {
+        if peek(block, "type") != "tool_result" {
             return true;
         }
-        let id = block["tool_use_id"].as_str().unwrap_or_default();
+        let id = peek(block, "tool_use_id").as_str().unwrap_or_default();
         if !open.iter().any(|call| call == id) {
-            orphans.push(orphan(id, &block["content"]));
+            orphans.push(orphan(id, peek(block, "content")));
             return false;
         }
         answered.insert(id.to_owned())
     });
     let missing = open.iter().filter(|id| !answered.contains(*id)).map(|id| no_result(id));
     let missing: Vec<Value> = missing.collect();
-    let results = blocks.iter().take_while(|block| block["type"] == "tool_result").count();
+    let results = blocks
+        .iter()
+        .take_while(|block| peek(block, "type") == "tool_result")
+        .count();
     blocks.splice(results..results, missing.into_iter().chain(orphans));
     message["content"] = Value::Array(blocks);
 }
@@ -177,7 +181,11 @@ fn no_result(id: &str) -> Value {
 fn orphan(id: &str, content: &Value) -> Value {
     let said: Vec<String> = blocks_of(content.clone())
         .iter()
-        .map(|block| block["text"].as_str().map_or_else(|| block.to_string(), str::to_owned))
+        .map(|block| {
+            peek(block, "text")
+                .as_str()
+                .map_or_else(|| block.to_string(), str::to_owned)
+        })
         .collect();
     let text = format!("[orphaned tool result {id}] {}", said.join("\n\n"));
     json!({"type": "text", "text": text.trim_end()})
@@ -213,30 +221,35 @@ pub fn call_ids(client: Protocol, body: &Object) -> Vec<String> {
     match client {
         Protocol::Messages => history.flat_map(calls_in).collect(),
         Protocol::Chat => history
-            .flat_map(|message| message["tool_calls"].as_array().into_iter().flatten())
-            .filter_map(|call| Some(call["id"].as_str()?.to_owned()))
+            .flat_map(|message| peek(message, "tool_calls").as_array().into_iter().flatten())
+            .filter_map(|call| Some(peek(call, "id").as_str()?.to_owned()))
             .collect(),
         Protocol::Responses => history
-            .filter(|item| item["type"].as_str().is_some_and(|kind| kind.ends_with("_call")))
-            .filter_map(|item| Some(item["call_id"].as_str()?.to_owned()))
+            .filter(|item| peek(item, "type").as_str().is_some_and(|kind| kind.ends_with("_call")))
+            .filter_map(|item| Some(peek(item, "call_id").as_str()?.to_owned()))
             .collect(),
     }
 }
 
 /// The ids of the calls in one Messages message.
 fn calls_in(message: &Value) -> Vec<String> {
-    let blocks = message["content"].as_array().into_iter().flatten();
+    let blocks = peek(message, "content").as_array().into_iter().flatten();
     let mut seen = HashSet::new();
     blocks
-        .filter(|block| block["type"] == "tool_use")
-        .filter_map(|block| block["id"].as_str())
+        .filter(|block| peek(block, "type") == "tool_use")
+        .filter_map(|block| peek(block, "id").as_str())
         .filter(|id| seen.insert(*id))
         .map(str::to_owned)
         .collect()
 }
 
 fn is(message: &Value, role: &str) -> bool {
-    message["role"] == role
+    peek(message, "role") == role
+}
+
+/// A field, with null left in its place.
+fn take(value: &mut Value, name: &str) -> Value {
+    peek_mut(value, name).map(Value::take).unwrap_or_default()
 }
 
 /// A content as blocks: a text is one block, nothing is none.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::Tuning;
-use super::rules::{images, tools};
+use super::rules::{images, peek, tools};
 use crate::protocol::failure::{Failure, Kind};
 
 /// The items of an `input`; a text is one message.
@@ -25,8 +25,8 @@ pub fn message(role: &str, content: &Value) -> Value {
 /// Removes references to items that nobody keeps, or refuses them: a history may do without its reasoning, but hardly
 /// without a message or a call.
 pub fn resolve_references(items: &mut Vec<Value>, tuning: &Tuning) -> Result<(), Failure> {
-    let is_reference = |item: &Value| item["type"] == "item_reference";
-    let id = |item: &Value| item["id"].as_str().unwrap_or_default().to_owned();
+    let is_reference = |item: &Value| peek(item, "type") == "item_reference";
+    let id = |item: &Value| peek(item, "id").as_str().unwrap_or_default().to_owned();
     // What a model says before it calls a tool, the call says, too.
     let announces = |at: usize| {
         let mut rest = items.iter().skip(at).skip_while(|item| is_reference(item));
@@ -51,7 +51,9 @@ pub fn resolve_references(items: &mut Vec<Value>, tuning: &Tuning) -> Result<(),
 
 /// The id that a call and its output share.
 pub fn call_id(item: &Value) -> Option<&str> {
-    [&item["call_id"], &item["id"]].into_iter().find_map(Value::as_str)
+    [peek(item, "call_id"), peek(item, "id")]
+        .into_iter()
+        .find_map(Value::as_str)
 }
 
 /// Whether an item is a call that a client answers.
@@ -61,7 +63,7 @@ pub fn is_call(item: &Value) -> bool {
 
 /// The type of the output that answers a call.
 fn output_kind(call: &Value) -> Option<&'static str> {
-    Some(match call["type"].as_str()? {
+    Some(match peek(call, "type").as_str()? {
         "function_call" => "function_call_output",
         "custom_tool_call" => "custom_tool_call_output",
         "local_shell_call" => "local_shell_call_output",
@@ -73,7 +75,7 @@ fn output_kind(call: &Value) -> Option<&'static str> {
 
 fn is_output(item: &Value) -> bool {
     matches!(
-        item["type"].as_str(),
+        peek(item, "type").as_str(),
         Some(
             "function_call_output"
                 | "custom_tool_call_output"
@@ -137,10 +139,10 @@ fn orphan(output: &Value, id: &str) -> Value {
 pub fn drop_idle_reasoning(items: &mut Vec<Value>) {
     let mut kept: Vec<Value> = Vec::with_capacity(items.len());
     for item in items.drain(..).rev() {
-        let is_followed = kept
-            .last()
-            .is_some_and(|next| next["type"] == "reasoning" || next["role"] == "assistant" || is_call(next));
-        if item["type"] != "reasoning" || is_followed {
+        let is_followed = kept.last().is_some_and(|next| {
+            peek(next, "type") == "reasoning" || peek(next, "role") == "assistant" || is_call(next)
+        });
+        if peek(&item, "type") != "reasoning" || is_followed {
             kept.push(item);
         }
     }

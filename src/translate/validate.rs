@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Object;
 use super::rules::tools::MOST as MOST_TOOLS;
-use super::rules::{field, list};
+use super::rules::{field, list, peek};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 
@@ -44,7 +44,7 @@ fn messages(body: &Object) -> Result<(), Failure> {
     issues.verdict()?;
     let advisor = list(field(body, "tools"))
         .iter()
-        .filter_map(|tool| tool["type"].as_str());
+        .filter_map(|tool| peek(tool, "type").as_str());
     match advisor.into_iter().find(|kind| kind.starts_with("advisor_")) {
         Some(kind) => Err(Failure::bad(
             "tools",
@@ -104,19 +104,19 @@ impl Issues {
         if !message.is_object() {
             return self.add(format!("messages.{at}"), "Input should be an object");
         }
-        if !matches!(message["role"].as_str(), Some("user" | "assistant" | "system")) {
+        if !matches!(peek(message, "role").as_str(), Some("user" | "assistant" | "system")) {
             self.add(
                 format!("messages.{at}.role"),
                 "Input should be 'user', 'assistant' or 'system'",
             );
         }
-        match &message["content"] {
+        match peek(message, "content") {
             Value::String(_) => {}
             Value::Array(blocks) => {
                 for (place, block) in blocks
                     .iter()
                     .enumerate()
-                    .filter(|(_, block)| !block["type"].is_string())
+                    .filter(|(_, block)| !peek(block, "type").is_string())
                 {
                     let reason = if block.is_object() {
                         "Field required"
@@ -140,7 +140,7 @@ impl Issues {
             Value::Null | Value::String(_) => {}
             Value::Array(blocks) => {
                 for (at, block) in blocks.iter().enumerate() {
-                    if block["type"] != "text" || !block["text"].is_string() {
+                    if peek(block, "type") != "text" || !peek(block, "text").is_string() {
                         self.add(format!("system.{at}"), "Input should be a text block");
                     }
                 }
@@ -169,13 +169,13 @@ impl Issues {
 
     fn tool(&mut self, at: usize, tool: &Value) {
         // A set of tools on a server has that server's name.
-        if tool["type"] == "mcp_toolset" {
+        if peek(tool, "type") == "mcp_toolset" {
             return;
         }
-        if tool["name"].as_str().is_none_or(str::is_empty) {
+        if peek(tool, "name").as_str().is_none_or(str::is_empty) {
             self.add(format!("tools.{at}.name"), "Field required");
         }
-        let is_plain = matches!(tool["type"].as_str(), None | Some("custom"));
+        let is_plain = matches!(peek(tool, "type").as_str(), None | Some("custom"));
         let schema = &tool["input_schema"];
         if is_plain && !schema.is_null() && !schema.is_object() {
             self.add(format!("tools.{at}.input_schema"), "Input should be an object");
@@ -186,7 +186,7 @@ impl Issues {
         if thinking.is_null() {
             return;
         }
-        match thinking["type"].as_str() {
+        match peek(thinking, "type").as_str() {
             Some("enabled") if thinking["budget_tokens"].as_u64().is_none() => {
                 self.add("thinking.enabled.budget_tokens", "Input should be a valid integer");
             }
@@ -221,7 +221,7 @@ fn chat(body: &Object) -> Result<(), Failure> {
     };
     for (at, message) in messages.iter().enumerate() {
         const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
-        match message["role"].as_str() {
+        match peek(message, "role").as_str() {
             Some(role) if ROLES.contains(&role) => {}
             Some(role) => {
                 let path = format!("messages[{at}].role");
@@ -284,7 +284,8 @@ fn prompt(body: &Object) -> Result<(), Failure> {
         Value::String(_) => {}
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                let is_item = item["type"].is_string() || item["type"].is_null() && item["role"].is_string();
+                let is_item =
+                    peek(item, "type").is_string() || peek(item, "type").is_null() && peek(item, "role").is_string();
                 if !is_item {
                     return Err(Failure::bad(
                         format!("input[{at}]"),

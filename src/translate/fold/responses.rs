@@ -79,7 +79,7 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
 }
 
 /// The response as it was before it had said anything.
-fn begun(answer: &Value) -> Value {
+pub fn begun(answer: &Value) -> Value {
     let mut begun = answer.clone();
     if let Some(response) = begun.as_object_mut() {
         response.insert("status".into(), json!("in_progress"));

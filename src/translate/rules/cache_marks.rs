@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::list;
+use super::{list, peek, peek_mut};
 use crate::protocol::catalog::Model;
 use crate::translate::Object;
 
@@ -34,14 +34,14 @@ pub fn inject(out: &mut Object) {
         .and_then(Value::as_array_mut)
         .into_iter()
         .flatten();
-    for message in messages.rev().filter(|message| message["role"] == "user").take(2) {
-        let text = message["content"].as_str().filter(|text| !text.is_empty());
+    for message in messages.rev().filter(|message| peek(message, "role") == "user").take(2) {
+        let text = peek(message, "content").as_str().filter(|text| !text.is_empty());
         if let Some(text) = text {
             message["content"] = json!([{"type": "text", "text": text}]);
         }
         if let Some(blocks) = message["content"].as_array_mut() {
             mark_last(blocks, |block| {
-                !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"))
+                !matches!(peek(block, "type").as_str(), Some("thinking" | "redacted_thinking"))
             });
         }
     }
@@ -72,7 +72,11 @@ pub fn mark_chat(messages: &mut [Value], marked: &[usize], model: &Model) {
     if !model.is_claude() && !model.is_gemini() {
         return;
     }
-    let is_system = |at: &usize| messages.get(*at).is_some_and(|message| message["role"] == "system");
+    let is_system = |at: &usize| {
+        messages
+            .get(*at)
+            .is_some_and(|message| peek(message, "role") == "system")
+    };
     let (system, others): (Vec<usize>, Vec<usize>) = if marked.is_empty() {
         let (system, others): (Vec<usize>, Vec<usize>) = (0..messages.len()).partition(is_system);
         let recent = others.len().saturating_sub(2);
@@ -122,7 +126,9 @@ pub fn trim(body: &mut Object) {
         .flatten()
         .rev()
     {
-        trim_blocks(&mut message["content"], &mut left);
+        if let Some(content) = peek_mut(message, "content") {
+            trim_blocks(content, &mut left);
+        }
     }
 }
 
@@ -134,14 +140,14 @@ fn trim_blocks(content: &mut Value, left: &mut usize) {
                 None => unmark(block),
             }
         }
-        if let Some(inner) = block.get_mut("content") {
+        if let Some(inner) = peek_mut(block, "content") {
             trim_blocks(inner, left);
         }
     }
 }
 
 fn has_mark(value: &Value) -> bool {
-    value.get("cache_control").is_some_and(|mark| !mark.is_null())
+    !peek(value, "cache_control").is_null()
 }
 
 fn unmark(value: &mut Value) {

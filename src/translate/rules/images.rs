@@ -5,12 +5,13 @@
 //! and [`to_messages`], [`to_chat`] and [`to_responses`] write them.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{field, list};
+use super::{field, list, peek, peek_mut};
 use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
@@ -58,10 +59,8 @@ fn holds_image(value: &Value) -> bool {
     match value {
         Value::Array(parts) => parts.iter().any(holds_image),
         Value::Object(part) => {
-            is_image(value)
-                || ["content", "output", "source"]
-                    .iter()
-                    .any(|key| part.get(*key).is_some_and(holds_image))
+            let is_inside = |name: &str| matches!(name, "content" | "output" | "source");
+            is_image(value) || part.iter().any(|(name, inner)| is_inside(name) && holds_image(inner))
         }
         _ => false,
     }
@@ -69,7 +68,7 @@ fn holds_image(value: &Value) -> bool {
 
 fn is_image(part: &Value) -> bool {
     matches!(
-        part["type"].as_str(),
+        peek(part, "type").as_str(),
         Some("image" | "image_url" | "input_image" | "computer_screenshot")
     )
 }
@@ -131,10 +130,10 @@ fn last_of_person(history: &[Value]) -> Option<usize> {
     (!answered).then_some(last)
 }
 
-/// Where a part is.
-struct Path {
+/// Where a part is. Only a refusal spells it out.
+struct Path<'a> {
     message: usize,
-    text: String,
+    text: &'a dyn Display,
     in_result: bool,
 }
 
@@ -144,57 +143,59 @@ type Visit<'a> = dyn FnMut(&mut Value, &Path) -> Result<(), Failure> + 'a;
 fn visit(client: Protocol, history: &mut [Value], f: &mut Visit) -> Result<(), Failure> {
     for (message, entry) in history.iter_mut().enumerate() {
         for key in ["content", "output"] {
-            if let Some(content) = entry.get_mut(key) {
-                let base = match client {
-                    Protocol::Messages => format!("messages.{message}.{key}"),
-                    Protocol::Chat | Protocol::Responses => format!("{}[{message}].{key}", history_key(client)),
+            if let Some(content) = peek_mut(entry, key) {
+                let (open, close) = brackets(client);
+                let path = Path {
+                    message,
+                    text: &format_args!("{}{open}{message}{close}.{key}", history_key(client)),
+                    in_result: key == "output",
                 };
-                let in_result = key == "output";
-                visit_parts(client, content, &base, message, in_result, f)?;
+                visit_parts(client, content, &path, f)?;
             }
         }
     }
     Ok(())
 }
 
-fn visit_parts(
-    client: Protocol,
-    content: &mut Value,
-    base: &str,
-    message: usize,
-    in_result: bool,
-    f: &mut Visit,
-) -> Result<(), Failure> {
+fn visit_parts(client: Protocol, content: &mut Value, holder: &Path, f: &mut Visit) -> Result<(), Failure> {
+    let (open, close) = brackets(client);
     for (at, part) in content.as_array_mut().into_iter().flatten().enumerate() {
-        let text = match client {
-            Protocol::Messages => format!("{base}.{at}"),
-            Protocol::Chat | Protocol::Responses => format!("{base}[{at}]"),
-        };
         if !part.is_object() {
             continue;
         }
-        let in_result = in_result || part["type"] == "tool_result";
-        if let Some(inner) = part.get_mut("content") {
-            visit_parts(client, inner, &format!("{text}.content"), message, in_result, f)?;
-        }
-        if let Some(inner) = part.get_mut("source").and_then(|source| source.get_mut("content")) {
-            visit_parts(client, inner, &format!("{text}.source.content"), message, in_result, f)?;
-        }
+        let base = holder.text;
         let path = Path {
-            message,
-            text,
-            in_result,
+            message: holder.message,
+            text: &format_args!("{base}{open}{at}{close}"),
+            in_result: holder.in_result || peek(part, "type") == "tool_result",
         };
+        if let Some(inner) = peek_mut(part, "content") {
+            let text = &format_args!("{}.content", path.text);
+            visit_parts(client, inner, &Path { text, ..path }, f)?;
+        }
+        if let Some(inner) = peek_mut(part, "source").and_then(|source| source.get_mut("content")) {
+            let text = &format_args!("{}.source.content", path.text);
+            visit_parts(client, inner, &Path { text, ..path }, f)?;
+        }
         f(part, &path)?;
     }
     Ok(())
 }
 
+/// What stands before and after an index in a path.
+fn brackets(client: Protocol) -> (&'static str, &'static str) {
+    match client {
+        Protocol::Messages => (".", ""),
+        Protocol::Chat | Protocol::Responses => ("[", "]"),
+    }
+}
+
 /// Messages' errors have no field for the path: there it opens the sentence.
 fn refuse(client: Protocol, path: &Path, message: &str) -> Failure {
+    let path = path.text.to_string();
     match client {
-        Protocol::Messages => Failure::bad(&path.text, format!("{}: {message}", path.text)),
-        Protocol::Chat | Protocol::Responses => Failure::bad(&path.text, message),
+        Protocol::Messages => Failure::bad(&path, format!("{path}: {message}")),
+        Protocol::Chat | Protocol::Responses => Failure::bad(path, message),
     }
 }
 
@@ -209,7 +210,7 @@ fn text_part(client: Protocol, text: &str) -> Value {
 
 /// Cleans one part in place, or refuses it.
 fn check(client: Protocol, part: &mut Value, path: &Path) -> Result<(), Failure> {
-    match part["type"].as_str() {
+    match peek(part, "type").as_str() {
         Some("image") if client == Protocol::Messages => check_source(client, part, path),
         Some("document") => check_document(client, part, path),
         Some("image_url") => {

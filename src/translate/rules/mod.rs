@@ -38,6 +38,21 @@ pub fn field<'a>(object: &'a Object, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
 
+/// As `value[name]`, for the small objects that histories are made of, which are looked at again and again: to hash a
+/// name costs more than to compare it with a few.
+pub fn peek<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let mut fields = value.as_object().into_iter().flatten();
+    fields
+        .find(|(key, _)| *key == name)
+        .map_or(&Value::Null, |(_, field)| field)
+}
+
+/// As [`peek`], to change the field; `None` where it is absent.
+pub fn peek_mut<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let mut fields = value.as_object_mut().into_iter().flatten();
+    fields.find(|(key, _)| *key == name).map(|(_, field)| field)
+}
+
 /// The elements of a list; none where it is no list.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()

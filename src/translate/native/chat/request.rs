@@ -9,7 +9,7 @@ use crate::translate::carrier::Carrier;
 use crate::translate::chat_history::{self, Style};
 use crate::translate::request::tells_usage;
 use crate::translate::rules::reasoning::Wish;
-use crate::translate::rules::{field, images, list, sampling, schema, thoughts, tools};
+use crate::translate::rules::{field, images, list, peek, sampling, schema, thoughts, tools};
 use crate::translate::{Context, Memory, Object, Outgoing, Reply, calls};
 
 /// Fields that Copilot's models do not have.
@@ -174,12 +174,12 @@ fn drop_empty(messages: &mut Vec<Value>) {
     let is_blank = |text: &Value| text.as_str().is_some_and(|text| text.trim().is_empty());
     for message in messages.iter_mut() {
         if let Some(parts) = message.get_mut("content").and_then(Value::as_array_mut) {
-            parts.retain(|part| !(part["type"] == "text" && is_blank(&part["text"])));
+            parts.retain(|part| !(peek(part, "type") == "text" && is_blank(peek(part, "text"))));
         }
     }
     let mut first = true;
     messages.retain_mut(|message| {
-        let (content, role) = (&message["content"], message["role"].as_str());
+        let (content, role) = (peek(message, "content"), peek(message, "role").as_str());
         let empty = content.is_null() || is_blank(content) || content.as_array().is_some_and(Vec::is_empty);
         let was_first = first;
         first &= role == Some("system");
@@ -190,8 +190,8 @@ fn drop_empty(messages: &mut Vec<Value>) {
             }
             Some("user" | "system" | "developer") => !empty,
             Some("assistant") => {
-                let calls = !list(&message["tool_calls"]).is_empty() || message["function_call"].is_object();
-                calls || !empty || message["refusal"].is_string()
+                let calls = !list(peek(message, "tool_calls")).is_empty() || peek(message, "function_call").is_object();
+                calls || !empty || peek(message, "refusal").is_string()
             }
             _ => true,
         }
@@ -200,7 +200,10 @@ fn drop_empty(messages: &mut Vec<Value>) {
 
 /// Whether a tool's result holds what only a person's message may show.
 fn shows_in_result(message: &Value) -> bool {
-    message["role"] == "tool" && list(&message["content"]).iter().any(|part| part["type"] == "image_url")
+    peek(message, "role") == "tool"
+        && list(peek(message, "content"))
+            .iter()
+            .any(|part| peek(part, "type") == "image_url")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::translate::rules::{field, list};
+use crate::translate::rules::{field, list, peek};
 use crate::translate::{Context, Object};
 
 const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
@@ -38,7 +38,7 @@ pub fn of(body: &Object, context: &Context) -> Vec<String> {
             SYSTEM,
             list(field(body, "messages"))
                 .iter()
-                .any(|message| message["role"] == "system"),
+                .any(|message| peek(message, "role") == "system"),
         ),
         (CACHE_TTL, has_ttl(body)),
     ];
@@ -103,10 +103,11 @@ fn is_advanced(tool: &Value) -> bool {
 
 /// Whether a cache mark with a lifetime is inside, where marks are.
 fn has_ttl(holder: &Object) -> bool {
-    let inside = ["system", "tools", "messages", "content"];
-    field(holder, "cache_control").get("ttl").is_some()
-        || inside
-            .iter()
-            .flat_map(|key| list(field(holder, key)))
-            .any(|entry| entry.as_object().is_some_and(has_ttl))
+    holder.iter().any(|(name, value)| match name.as_str() {
+        "cache_control" => value.get("ttl").is_some(),
+        "system" | "tools" | "messages" | "content" => {
+            list(value).iter().any(|entry| entry.as_object().is_some_and(has_ttl))
+        }
+        _ => false,
+    })
 }

@@ -9,7 +9,7 @@ use crate::protocol::catalog::Model;
 use crate::translate::Context;
 use crate::translate::history;
 use crate::translate::rules::tools::CallIds;
-use crate::translate::rules::{searches, thoughts};
+use crate::translate::rules::{peek, peek_mut, searches, thoughts};
 
 /// What a tool's result may hold.
 const IN_RESULTS: [&str; 5] = ["text", "image", "document", "search_result", "tool_reference"];
@@ -42,18 +42,18 @@ pub fn mend(messages: &mut Vec<Value>, thinks: bool, context: &Context) -> Vec<V
 
 /// Removes the thinking that this model cannot read: another's, or what is left of its own.
 fn drop_unreadable(messages: &mut [Value], model: &Model) {
-    let can_read = |block: &Value| match block["type"].as_str() {
-        Some("thinking") => match block["thinking"].as_str() {
+    let can_read = |block: &Value| match peek(block, "type").as_str() {
+        Some("thinking") => match peek(block, "thinking").as_str() {
             // Models that leave their thinking out of the answer still want the signature back.
-            Some("") => model.supports.adaptive_thinking && is_native(&block["signature"]),
+            Some("") => model.supports.adaptive_thinking && is_native(peek(block, "signature")),
             Some(PLACEHOLDER) | None => false,
-            Some(_) => is_native(&block["signature"]),
+            Some(_) => is_native(peek(block, "signature")),
         },
-        Some("redacted_thinking") => is_native(&block["data"]),
+        Some("redacted_thinking") => is_native(peek(block, "data")),
         _ => true,
     };
     for message in messages {
-        if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
+        if let Some(blocks) = peek_mut(message, "content").and_then(Value::as_array_mut) {
             blocks.retain(can_read);
         }
     }
@@ -69,7 +69,7 @@ fn is_native(state: &Value) -> bool {
 /// Makes the contents of a message's results what upstream allows them to be.
 fn fit_results(message: &mut Value) {
     for block in blocks_mut(message) {
-        if block["type"] != "tool_result" {
+        if peek(block, "type") != "tool_result" {
             continue;
         }
         let Some(result) = block.as_object_mut() else {
@@ -77,12 +77,16 @@ fn fit_results(message: &mut Value) {
         };
         if let Some(Value::Array(parts)) = result.get_mut("content") {
             for part in parts.iter_mut() {
-                let allowed = part["type"].as_str().is_some_and(|kind| IN_RESULTS.contains(&kind));
+                let allowed = peek(part, "type")
+                    .as_str()
+                    .is_some_and(|kind| IN_RESULTS.contains(&kind));
                 if !allowed {
                     *part = json!({"type": "text", "text": part.to_string()});
                 }
             }
-            parts.retain(|part| part["type"] != "text" || part["text"].as_str().is_some_and(|text| !text.is_empty()));
+            parts.retain(|part| {
+                peek(part, "type") != "text" || peek(part, "text").as_str().is_some_and(|text| !text.is_empty())
+            });
         }
         let says_nothing = match result.get("content") {
             Some(Value::Array(parts)) => parts.is_empty(),
@@ -100,12 +104,12 @@ fn fit_results(message: &mut Value) {
 fn fit_ids(messages: &mut [Value]) {
     let mut ids = CallIds::new(Protocol::Messages);
     for block in messages.iter_mut().flat_map(blocks_mut) {
-        let key = match block["type"].as_str() {
+        let key = match peek(block, "type").as_str() {
             Some("tool_use") => "id",
             Some("tool_result") => "tool_use_id",
             _ => continue,
         };
-        let id = block[key].as_str().unwrap_or_default();
+        let id = peek(block, key).as_str().unwrap_or_default();
         let fitting = if key == "id" { ids.call(id) } else { ids.result(id) };
         if fitting != id {
             block[key] = fitting.into();
@@ -114,6 +118,6 @@ fn fit_ids(messages: &mut [Value]) {
 }
 
 fn blocks_mut(message: &mut Value) -> &mut [Value] {
-    let blocks = message.get_mut("content").and_then(Value::as_array_mut);
+    let blocks = peek_mut(message, "content").and_then(Value::as_array_mut);
     blocks.map(Vec::as_mut_slice).unwrap_or_default()
 }

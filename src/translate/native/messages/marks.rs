@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::translate::rules::peek_mut;
 use crate::translate::rules::reasoning::claude_version;
 use crate::translate::{Context, Object};
 
@@ -27,14 +28,12 @@ pub fn clean(out: &mut Object, context: &Context) {
 }
 
 fn clean_list(list: &mut Value, keep_ttl: bool) {
-    for entry in list
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object_mut)
-    {
-        clean_mark(entry, keep_ttl);
-        if let Some(inner) = entry.get_mut("content") {
+    for entry in list.as_array_mut().into_iter().flatten() {
+        let is_marked = peek_mut(entry, "cache_control").is_some();
+        if let Some(holder) = entry.as_object_mut().filter(|_| is_marked) {
+            clean_mark(holder, keep_ttl);
+        }
+        if let Some(inner) = peek_mut(entry, "content") {
             clean_list(inner, keep_ttl);
         }
     }

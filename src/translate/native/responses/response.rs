@@ -18,7 +18,7 @@ use crate::protocol::sse::Frame;
 use crate::translate::carrier::{Carrier, Compacted};
 use crate::translate::guard::Guard;
 use crate::translate::ids::Ids;
-use crate::translate::rules::usage;
+use crate::translate::rules::{list, usage};
 use crate::translate::turn::Usage;
 use crate::translate::{Heard, Kept, Object, Reply, Translator, fold, from_responses, items, response_object};
 
@@ -188,8 +188,28 @@ impl Translator for Relay {
         self.end(out)
     }
 
-    fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
-        fold::through(Protocol::Responses, self, answer)
+    /// As the stream that would have brought it, which for an answer that is complete need not be written.
+    fn answer(&mut self, mut answer: Value) -> Result<Value, Failure> {
+        let is_complete = matches!(answer["status"].as_str(), Some("completed" | "incomplete"));
+        if !is_complete || !answer["output"].is_array() || !answer["error"].is_null() {
+            return fold::through(Protocol::Responses, self, answer);
+        }
+        let items = answer["output"].take();
+        self.begin(&mut fold::responses::begun(&answer), &mut Vec::new());
+        self.heard.nano_aiu = usage::nano_aiu(&answer);
+        self.mend_response(&mut answer);
+        for (index, item) in list(&items).iter().enumerate() {
+            if item["type"] == "function_call" {
+                self.guard
+                    .arguments(index, item["arguments"].as_str().unwrap_or_default())?;
+            }
+            let index = index as u64;
+            let item = self.finished(index, item);
+            self.done.insert(index, item);
+        }
+        self.complete(&mut answer);
+        self.stage = Stage::Over;
+        Ok(answer)
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
@@ -238,33 +258,47 @@ impl Relay {
 
     fn progress(&mut self, kind: &str, event: &Event, out: &mut Vec<Frame>) {
         let mut response = event.value("response");
-        let begins = kind == "response.created";
-        self.start(if begins { &response } else { &Value::Null }, out);
-        self.mend_response(&mut response);
-        if begins && let Value::Object(begun) = &response {
-            self.response.extend(begun.clone());
+        if kind == "response.created" {
+            self.begin(&mut response, out);
+        } else {
+            self.start(&Value::Null, out);
+            self.mend_response(&mut response);
         }
         let edits = vec![("response", Cow::Owned(response.to_string()))];
         self.write(kind, event, edits, out);
     }
 
+    /// Takes the response as it begins, and makes it the client's.
+    fn begin(&mut self, response: &mut Value, out: &mut Vec<Frame>) {
+        self.start(response, out);
+        self.mend_response(response);
+        if let Value::Object(begun) = response {
+            self.response.extend(begun.clone());
+        }
+    }
+
     fn conclude(&mut self, kind: &str, event: &Event, out: &mut Vec<Frame>) {
         self.start(&Value::Null, out);
         let mut response = event.value("response");
-        for holder in [
-            json!({"copilot_usage": event.value("copilot_usage")}),
-            json!({"response": response}),
-        ] {
-            self.heard.nano_aiu = usage::nano_aiu(&holder).or(self.heard.nano_aiu);
-        }
+        let beside = json!({"copilot_usage": event.value("copilot_usage")});
+        let price = usage::nano_aiu(&response).or_else(|| usage::nano_aiu(&beside));
+        self.heard.nano_aiu = price.or(self.heard.nano_aiu);
         self.mend_response(&mut response);
         if let Value::Array(items) = response["output"].take() {
             for (index, item) in (0..).zip(items) {
                 self.item_done(index, item, out);
             }
         }
-        response["output"] = mem::take(&mut self.done).into_values().collect();
         response["status"] = json!(kind.trim_start_matches("response."));
+        self.complete(&mut response);
+        let edits = vec![("response", Cow::Owned(response.to_string()))];
+        self.write(kind, event, edits, out);
+        self.stage = Stage::Over;
+    }
+
+    /// Puts into the response what is known only when all items are done.
+    fn complete(&mut self, response: &mut Value) {
+        response["output"] = mem::take(&mut self.done).into_values().collect();
         if response["completed_at"].is_null() {
             let created = response["created_at"].as_u64().unwrap_or(0);
             response["completed_at"] = json!(created.max(self.ids.created));
@@ -275,9 +309,6 @@ impl Relay {
             ..usage::read(Protocol::Responses, &response["usage"])
         };
         mend_usage(&mut response["usage"]);
-        let edits = vec![("response", Cow::Owned(response.to_string()))];
-        self.write(kind, event, edits, out);
-        self.stage = Stage::Over;
     }
 
     /// Puts the client's own words in, and the ids it knows.
@@ -352,13 +383,26 @@ impl Relay {
             return;
         }
         let is_known = self.items.contains_key(&index);
-        let id = self.id_of(index, prefix(&raw));
+        let item = self.finished(index, &raw);
+        if !is_known {
+            let opened = fold::responses::opened(&item);
+            let fields = json!({"output_index": index, "item": opened});
+            self.say("response.output_item.added", fields, out);
+        }
+        let fields = json!({"output_index": index, "item": item});
+        self.say("response.output_item.done", fields, out);
+        self.done.insert(index, item);
+    }
+
+    /// A complete item as the client sees it. What later requests need of it is noted.
+    fn finished(&mut self, index: u64, raw: &Value) -> Value {
+        let id = self.id_of(index, prefix(raw));
         let mut item = raw.clone();
         mend_item(&mut item, &id);
         self.rename(&mut item);
         match item["type"].as_str() {
-            Some("reasoning") => self.wrap_reasoning(&raw, &mut item),
-            Some("compaction") => self.wrap_compaction(&raw, &mut item),
+            Some("reasoning") => self.wrap_reasoning(raw, &mut item),
+            Some("compaction") => self.wrap_compaction(raw, &mut item),
             Some("web_search_call") => {
                 let searches = self.heard.usage.searches.get_or_insert(0);
                 *searches = searches.saturating_add(1);
@@ -370,14 +414,7 @@ impl Relay {
         {
             self.heard.kept.push((call.to_owned(), self.reasoned.clone()));
         }
-        if !is_known {
-            let opened = fold::responses::opened(&item);
-            let fields = json!({"output_index": index, "item": opened});
-            self.say("response.output_item.added", fields, out);
-        }
-        let fields = json!({"output_index": index, "item": item});
-        self.say("response.output_item.done", fields, out);
-        self.done.insert(index, item);
+        item
     }
 
     /// Calls a tool by the name and the namespace the client gave it.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::protocol::Protocol;
 use crate::translate::ids::hex;
+use crate::translate::rules::{peek, peek_mut};
 use crate::translate::{ClientTool, Object, ToolShape};
 
 /// The longest name, and the longest id, that upstream takes.
@@ -77,8 +78,8 @@ pub fn alias_names(protocol: Protocol, body: &mut Object) -> BTreeMap<String, Cl
         } else {
             "tool_calls"
         };
-        for call in array_mut(message.get_mut(key)) {
-            if protocol == Protocol::Chat || call["type"] == "tool_use" {
+        for call in array_mut(peek_mut(message, key)) {
+            if protocol == Protocol::Chat || peek(call, "type") == "tool_use" {
                 rename(name_in(protocol, call));
             }
         }
@@ -88,8 +89,8 @@ pub fn alias_names(protocol: Protocol, body: &mut Object) -> BTreeMap<String, Cl
 
 fn name_in(protocol: Protocol, holder: &mut Value) -> Option<&mut Value> {
     match protocol {
-        Protocol::Chat => holder.get_mut("function")?.get_mut("name"),
-        Protocol::Messages | Protocol::Responses => holder.get_mut("name"),
+        Protocol::Chat => peek_mut(peek_mut(holder, "function")?, "name"),
+        Protocol::Messages | Protocol::Responses => peek_mut(holder, "name"),
     }
 }
 
