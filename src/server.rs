@@ -376,8 +376,7 @@ async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Cat
         }
         return Err(FetchError::refused(format!("copilot answered {status}: {why}")));
     }
-    let list = serde_json::from_slice(&body)
-        .map_err(|_| FetchError::refused("copilot's list of models is no JSON"))?;
+    let list = serde_json::from_slice(&body).map_err(|_| FetchError::refused("copilot's list of models is no JSON"))?;
     let catalog = Catalog::read(&list);
     if catalog.is_empty() {
         Err(FetchError::refused("copilot's list of models is empty"))

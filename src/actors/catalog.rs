@@ -257,7 +257,10 @@ mod tests {
     #[actix_web::test]
     async fn failures_space_themselves_out_and_an_outage_is_noticed_to_be_over() {
         tokio::time::pause();
-        assert_eq!(asked_at(FetchError::refused("no")).await, [0, 2, 6, 14, 30, 62, 126, 246]);
+        assert_eq!(
+            asked_at(FetchError::refused("no")).await,
+            [0, 2, 6, 14, 30, 62, 126, 246]
+        );
         assert_eq!(
             asked_at(FetchError::unreached("down")).await,
             [0, 2, 6, 14, 30, 60, 90, 120, 150, 180, 210, 240, 270]

@@ -21,8 +21,9 @@ const DISCARD: Duration = Duration::from_secs(5);
 /// A client that sends none of it for so long waits for the answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Large bodies that are being read or wait for their answer.
-static BODIES: Room = Room::of(512 << 20);
+/// Large bodies that are being read or wait for their answer. Each is held three times by then: as it was understood, as
+/// it is to be sent, and as it travels.
+static BODIES: Room = Room::of(256 << 20);
 
 /// The object a client sent, and its size in bytes.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::protocol::failure::{Failure, Kind};
 use crate::http::body;
+use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json::{self, Unfit};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
