@@ -397,6 +397,14 @@ mod tests {
     }
 
     #[actix_web::test]
+    async fn an_answer_without_end_is_not_gathered_for_ever() {
+        tokio::time::pause();
+        let (_open, closing) = watch::channel(false);
+        let gathered = flow(WORD, WORD, closing).gather(Protocol::Chat, 10_000).await;
+        assert_eq!(gathered.unwrap_err().kind, Kind::UpstreamGarbage);
+    }
+
+    #[actix_web::test]
     async fn an_upstream_that_never_pauses_keeps_nobody_waiting() {
         let comments = stream::repeat_with(|| Ok(Bytes::from_static(b": x\n")));
         let translator = pairs::translator(Protocol::Chat, Protocol::Chat, Reply::default(), Ids::new("r", 0));
