@@ -56,8 +56,6 @@ pub type Published = watch::Receiver<Facts>;
 
 const MAX_KEPT: usize = 4096;
 const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
-/// A single answer's reasoning beyond this is not kept.
-const MAX_BYTES: usize = 1 << 20;
 const MAX_MODELS: usize = 512;
 
 /// Reasoning by call id, the oldest first to go. Plain data; time is an argument.
@@ -70,7 +68,7 @@ struct Stash {
 impl Stash {
     fn put(&mut self, call: String, kept: Kept, now: Instant) {
         let bytes = kept.text.len() + kept.carriers.iter().map(String::len).sum::<usize>();
-        if bytes > MAX_BYTES || call.is_empty() {
+        if bytes > Kept::MOST_BYTES || call.is_empty() {
             return;
         }
         self.order.push_back((call.clone(), now));
@@ -230,7 +228,7 @@ mod tests {
         stash.put("last".into(), kept("x"), start + Duration::from_secs(1));
         assert!(stash.by_call.len() <= MAX_KEPT && stash.get("call_0", start + Duration::from_secs(1)).is_none());
         assert!(stash.get("last", start + KEPT_FOR + Duration::from_secs(1)).is_none());
-        stash.put("huge".into(), kept(&"x".repeat(MAX_BYTES + 1)), start);
+        stash.put("huge".into(), kept(&"x".repeat(Kept::MOST_BYTES + 1)), start);
         assert!(stash.get("huge", start).is_none());
     }
 

@@ -294,8 +294,13 @@ fn pause_after(failures: u32) -> Duration {
 }
 
 /// A minute before GitHub's own advice, less up to a tenth by chance; a short life leaves a fifth of it as the margin.
+/// No time at all is no advice: it would have us ask without end.
 fn refresh_after(refresh_in: Duration, valid_for: Duration, jitter: f64) -> Duration {
-    let advised = refresh_in.min(valid_for);
+    let advised = if refresh_in.is_zero() {
+        valid_for
+    } else {
+        refresh_in.min(valid_for)
+    };
     let margin = MARGIN.min(advised / 5);
     (advised - margin)
         .mul_f64(1.0 - 0.1 * jitter)
@@ -495,6 +500,7 @@ mod tests {
             refresh_after(Duration::from_secs(5), Duration::from_secs(6), 0.0),
             Duration::from_secs(4)
         );
+        assert_eq!(refresh_after(Duration::ZERO, MINUTE, 0.0), Duration::from_secs(48));
     }
 
     #[test]

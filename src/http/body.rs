@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use actix_web::dev::{Decompress, Payload};
+use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Bytes;
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 
+use super::encoding::Encoding;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json::{self, MOST_VALUES, Unfit};
 use crate::room::{Room, Share};
@@ -23,8 +24,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// So much memory a body gets in advance, if it is said to be so long.
 const PROMISED: usize = 1 << 20;
-/// Large bodies that are being read or wait for their answer.
-static BODIES: Room = Room::of(512 << 20);
+/// Large bodies that are being read or wait for their answer. Each is held three times by then: as it was understood, as
+/// it is to be sent, and as it travels.
+static BODIES: Room = Room::of(256 << 20);
 
 /// The object a client sent, and its text as it came.
 #[derive(Debug)]
@@ -51,22 +53,22 @@ pub fn too_many_values() -> Failure {
     Failure::new(Kind::TooLarge, sentence)
 }
 
-async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<(Bytes, Share<'static>), Failure> {
+async fn whole(headers: &HeaderMap, mut payload: Payload, limit: usize) -> Result<(Bytes, Share<'static>), Failure> {
     check_type(headers)?;
-    check_encoding(headers)?;
+    let encoding = Encoding::of(headers)?;
     let length = declared(headers).unwrap_or(0);
     if length > limit as u64 {
         return Err(refused(payload, too_large(limit)).await);
     }
     let mut share = BODIES.share();
-    let mut payload = Decompress::from_headers(payload, headers);
     let mut body = BytesMut::with_capacity(usize::try_from(length).unwrap_or(limit).min(PROMISED));
     loop {
         let Ok(piece) = actix_rt::time::timeout(PATIENCE, payload.next()).await else {
             return Err(Failure::new(Kind::ClientTimeout, "the request body stopped arriving"));
         };
         match piece {
-            None => return Ok((body.freeze(), share)),
+            None if encoding == Encoding::Plain => return Ok((body.freeze(), share)),
+            None => return unpacked(encoding, body, limit, share).await,
             Some(Ok(piece)) => body.extend_from_slice(&piece),
             Some(Err(_)) => return Err(Failure::new(Kind::BadRequest, "the request body cannot be read")),
         }
@@ -80,6 +82,25 @@ async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<(B
         drop((body, share));
         return Err(refused(payload, failure).await);
     }
+}
+
+/// What a body was before it was compressed, worked out beside the worker.
+async fn unpacked(
+    encoding: Encoding,
+    packed: BytesMut,
+    limit: usize,
+    mut share: Share<'static>,
+) -> Result<(Bytes, Share<'static>), Failure> {
+    let work = move || {
+        let may_grow_to = |size| match size > limit {
+            true => Err(too_large(limit)),
+            false => share.holds(size).then_some(()).ok_or_else(too_many),
+        };
+        let whole = encoding.unpack(&packed, may_grow_to)?;
+        Ok((whole.into(), share))
+    };
+    let broken = |error: tokio::task::JoinError| Failure::new(Kind::Internal, error.to_string());
+    actix_rt::task::spawn_blocking(work).await.map_err(broken)?
 }
 
 /// The length a body is said to have, as it is sent.
@@ -120,19 +141,6 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
             Kind::UnsupportedMedia,
             "the request body must be application/json",
         ))
-    }
-}
-
-fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(value) = headers.get(header::CONTENT_ENCODING) else {
-        return Ok(());
-    };
-    let name = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
-    if ["", "identity", "gzip", "br", "zstd", "deflate"].contains(&name.as_str()) {
-        Ok(())
-    } else {
-        let sentence = "the content encoding must be one of gzip, br, zstd, deflate";
-        Err(Failure::new(Kind::UnsupportedMedia, sentence))
     }
 }
 

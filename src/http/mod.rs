@@ -21,6 +21,7 @@ pub mod body;
 pub mod caller;
 pub mod catalogue;
 pub mod dashboard;
+mod encoding;
 pub mod error;
 pub mod generate;
 pub mod guard;

@@ -378,6 +378,9 @@ fn refusal(error: &ProtocolError) -> End {
         ProtocolError::Io(why) if why.to_string().contains("continuation size") => {
             End::Close(CloseCode::Size, "the message is larger than 16 MiB")
         }
+        ProtocolError::Io(why) if why.to_string().contains("reserved bits") => {
+            End::Close(CloseCode::Protocol, "no extension was agreed upon")
+        }
         ProtocolError::Io(why) if why.kind() == std::io::ErrorKind::InvalidData => {
             End::Close(CloseCode::Invalid, "text must be UTF-8")
         }

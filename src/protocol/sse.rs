@@ -124,6 +124,16 @@ impl Decoder {
         self.complete(end, out);
     }
 
+    /// Whether some of an event's data has come, and not yet its end.
+    pub fn is_within_event(&self) -> bool {
+        let begun = self.data.is_some() || self.joined.is_some();
+        begun
+            || self
+                .pending
+                .get(self.line..)
+                .is_some_and(|line| line.starts_with(b"data"))
+    }
+
     /// Drops a byte order mark; false while too little has come to tell.
     fn skip_mark(&mut self) -> bool {
         const MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -262,6 +272,27 @@ mod tests {
             decode(&[b": hi\n\nid: 1\nretry: 2\n\nevent: x\n\ndata: y\n\n"]),
             [frame(None, "y")]
         );
+    }
+
+    #[test]
+    fn only_data_begins_an_event() {
+        for (text, within) in [
+            ("", false),
+            (": x", false),
+            (": x\n: y", false),
+            ("event: x\n", false),
+            ("data", true),
+            ("data: x", true),
+            ("data: x\n: y\n", true),
+            ("data: x\n\n", false),
+            ("data: x\n\n: y", false),
+        ] {
+            let mut decoder = Decoder::default();
+            decoder
+                .feed(Bytes::from_static(text.as_bytes()), &mut Vec::new())
+                .unwrap();
+            assert_eq!(decoder.is_within_event(), within, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The way back of a streamed answer: upstream's bytes → frames → the client's frames, a heartbeat where upstream is
 //! silent, and one honest ending. Knows no protocol: the translator does.
 //!
-//! Only an event is a sign of life: comments without end keep no stream open, nor do they keep the client from its
-//! heartbeats.
+//! Only an event is a sign of life, whole or in part: comments without end keep no stream open, nor do they keep the
+//! client from its heartbeats.
 
 use std::time::Duration;
 
@@ -226,9 +226,8 @@ impl Flow {
             };
         }
         let decoded = self.decoder.feed(bytes, &mut self.frames);
-        if !self.frames.iter().any(says_something)
-            && let Some(upstream) = &mut self.upstream
-        {
+        let lives = self.frames.iter().any(says_something) || self.decoder.is_within_event();
+        if !lives && let Some(upstream) = &mut self.upstream {
             upstream.disregard().map_err(|silent| of_upstream(&silent))?;
         }
         self.translate()?;
@@ -382,14 +381,27 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn events_are_no_silence() {
+    async fn events_are_no_silence_nor_is_an_event_that_grows() {
         tokio::time::pause();
         let (_open, closing) = watch::channel(false);
-        let mut flow = flow(WORD, WORD, closing);
-        flow.begin().await.unwrap();
+        let mut words = flow(WORD, WORD, closing.clone());
+        words.begin().await.unwrap();
         for _ in 0..100 {
-            assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+            assert!(matches!(words.next().await, Some(Piece::Frames(_))));
         }
+        let mut growing = flow("data: {", " ", closing);
+        growing.begin().await.unwrap();
+        for _ in 0..20 {
+            assert!(matches!(growing.next().await, Some(Piece::Heartbeat { begun: false })));
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_answer_without_end_is_not_gathered_for_ever() {
+        tokio::time::pause();
+        let (_open, closing) = watch::channel(false);
+        let gathered = flow(WORD, WORD, closing).gather(Protocol::Chat, 10_000).await;
+        assert_eq!(gathered.unwrap_err().kind, Kind::UpstreamGarbage);
     }
 
     #[actix_web::test]

@@ -111,6 +111,11 @@ pub struct Kept {
     pub carriers: Vec<String>,
 }
 
+impl Kept {
+    /// A single answer's reasoning beyond this is not kept.
+    pub const MOST_BYTES: usize = 1 << 20;
+}
+
 /// What the client's headers and its spelling of the model say.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {

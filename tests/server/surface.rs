@@ -351,6 +351,27 @@ async fn k162_what_is_no_json_is_refused() {
 }
 
 #[actix_rt::test]
+async fn countless_values_are_too_large_and_many_are_not() {
+    let world = World::new().await;
+    for client in CLIENTS {
+        let ask = |values: usize| {
+            let mut body = hello(client);
+            body["metadata"] = json!({"user_id": "u"});
+            let values = format!("{{\"unknown\":[{}0],", "0,".repeat(values));
+            let body = body.to_string().replacen('{', &values, 1);
+            world
+                .ask("POST", client.path())
+                .header("content-type", "application/json")
+                .bytes(body)
+                .send()
+        };
+        let (_, _, message) = client.refusal(&ask(600_000).await, 413);
+        assert_eq!(message, "the request holds more than 500000 JSON values");
+        ask(50_000).await.expect(200);
+    }
+}
+
+#[actix_rt::test]
 async fn a_body_announced_as_too_large_is_not_waited_for() {
     let world = World::new().await;
     for client in CLIENTS {
@@ -388,8 +409,14 @@ async fn k137_bodies_may_be_compressed() {
                 .ask("POST", client.path())
                 .header("content-type", "application/json")
         };
-        let bomb = gzipped(&" ".repeat(10_000_000));
-        client.refusal(&ask().header("content-encoding", "gzip").bytes(bomb).send().await, 413);
+        let spaces = " ".repeat(10_000_000);
+        let bombs = [
+            ("gzip", gzipped(&spaces)),
+            ("zstd", zstd::encode_all(spaces.as_bytes(), 1).unwrap()),
+        ];
+        for (name, bomb) in bombs {
+            client.refusal(&ask().header("content-encoding", name).bytes(bomb).send().await, 413);
+        }
         client.refusal(
             &ask().header("content-encoding", "gzip").bytes("nonsense").send().await,
             400,

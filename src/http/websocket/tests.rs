@@ -10,6 +10,7 @@ use awc::error::WsProtocolError;
 use awc::ws::{CloseCode, Frame, Message};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -108,6 +109,24 @@ async fn a_message_may_be_long_but_not_too_long() {
     // The server may hang up while the rest still comes.
     let _ = socket.send(Message::Text(warm_up(17 << 20).to_string().into())).await;
     assert_eq!(socket.closed().await, CloseCode::Size);
+}
+
+#[actix_web::test]
+async fn a_frame_of_an_extension_that_nobody_agreed_upon_breaks_the_rules() {
+    let url = serve(Proxy::default());
+    let address = url.strip_prefix("http://").unwrap();
+    let mut line = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = "GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+    // Empty text, masked, with the bit that would mark it as compressed.
+    let frame = [0xC1, 0x80, 0, 0, 0, 0];
+    line.write_all(head.as_bytes()).await.unwrap();
+    line.write_all(&frame).await.unwrap();
+    let mut answer = Vec::new();
+    line.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let (opcode, code) = (answer[end], &answer[end + 2..end + 4]);
+    assert_eq!((opcode, code), (0x88, &1002u16.to_be_bytes()[..]));
 }
 
 #[actix_web::test]

@@ -22,6 +22,9 @@ pub use device::{DeviceFlow, DeviceStart, Polled, Step};
 const WHOLE_CALL: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1 << 20;
 const SCOPE: &str = "read:user";
+/// Nothing that GitHub gives or asks for lasts longer, in seconds. A larger number is a mistake, and could be too large for
+/// a clock.
+const LONGEST: u64 = 86_400;
 
 /// Somebody at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,10 +279,10 @@ impl Head {
                 .filter(|_| limit_used_up)
                 .map(|at| at.saturating_sub(now))
         };
-        let retry_after = seconds("retry-after").or_else(reset).map(Duration::from_secs);
+        let retry_after = seconds("retry-after").or_else(reset);
         Self {
             status: answer.status,
-            retry_after,
+            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
             limit_used_up,
         }
     }
@@ -316,7 +319,7 @@ fn copilot_token(status: u16, body: &Value) -> Result<CopilotToken, Error> {
     Ok(CopilotToken {
         token: Secret::new(token),
         expires_at,
-        refresh_in,
+        refresh_in: refresh_in.min(LONGEST),
         api: text(body.pointer("/endpoints/api")),
         sku: text(body.get("sku")),
         chat_enabled: body.get("chat_enabled").and_then(Value::as_bool).unwrap_or(true),
@@ -543,6 +546,18 @@ mod tests {
         assert_eq!(token.sku.as_deref(), Some("monthly_subscriber_quota"));
         assert!(!token.chat_enabled);
         assert!(!format!("{token:?}").contains("tid=1"));
+    }
+
+    #[test]
+    fn absurd_times_are_too_large_for_no_clock() {
+        let body = json!({"token": "t", "expires_at": u64::MAX, "refresh_in": u64::MAX});
+        assert_eq!(copilot_token(200, &body).unwrap().refresh_in, LONGEST);
+        let answer = Answer {
+            status: 429,
+            headers: vec![("retry-after".into(), u64::MAX.to_string())],
+            body: crate::upstream::Body::new(futures_util::stream::empty(), WHOLE_CALL),
+        };
+        assert_eq!(Head::of(&answer).retry_after, Some(Duration::from_secs(LONGEST)));
     }
 
     #[test]

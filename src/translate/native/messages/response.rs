@@ -27,6 +27,8 @@ pub struct Relay {
     thinking: Option<(String, String)>,
     /// What was thought so far in this turn.
     thought: Kept,
+    /// Bytes of thinking that were listened to; a model that thinks without end is let go.
+    listened: usize,
     /// The ending was announced.
     ending: bool,
     over: bool,
@@ -45,6 +47,7 @@ impl Relay {
             heard: Heard::default(),
             thinking: None,
             thought,
+            listened: 0,
             ending: false,
             over: false,
         }
@@ -106,6 +109,10 @@ impl Relay {
         {
             text.push_str(&delta.thinking);
             signature.push_str(&delta.signature);
+            self.listened += delta.thinking.len() + delta.signature.len();
+            if self.listened > Kept::MOST_BYTES {
+                self.thinking = None;
+            }
         }
     }
 
@@ -284,21 +291,21 @@ fn fill_usage(message: &mut Object, counts: &[&str], known: u64) -> bool {
 fn name_of(frame: &Frame) -> Result<Bytes, Failure> {
     #[derive(Deserialize)]
     struct Named<T> {
-        #[serde(rename = "type", default)]
-        name: T,
+        #[serde(rename = "type")]
+        name: Option<T>,
     }
     if !frame.data.trim_ascii_start().starts_with(b"{") {
         return Err(garbage());
     }
     let Named::<Text> { name } = serde_json::from_slice(&frame.data).map_err(|_| garbage())?;
-    match &frame.name {
-        Some(before) if **before == *name.as_bytes() => Ok(before.clone()),
-        Some(before) if name.is_empty() && std::str::from_utf8(before).is_ok() => Ok(before.clone()),
-        Some(_) if name.is_empty() => Err(garbage()),
-        None if name.is_empty() => Ok(Bytes::from_static(b"error")),
+    match (name, &frame.name) {
+        (Some(name), Some(before)) if **before == *name.as_bytes() => Ok(before.clone()),
         // A name is one line, whatever its escapes say.
-        _ if name.contains(['\n', '\r']) => Err(garbage()),
-        _ => Ok(Bytes::copy_from_slice(name.as_bytes())),
+        (Some(name), _) if name.is_empty() || name.contains(char::is_control) => Err(garbage()),
+        (Some(name), _) => Ok(Bytes::copy_from_slice(name.as_bytes())),
+        (None, Some(before)) if std::str::from_utf8(before).is_err() => Err(garbage()),
+        (None, Some(before)) => Ok(before.clone()),
+        (None, None) => Ok(Bytes::from_static(b"error")),
     }
 }
 
@@ -443,6 +450,28 @@ mod tests {
         for frame in pass(&mut relay(), &frames).unwrap() {
             assert_eq!(frame.name.as_deref(), data(&frame)["type"].as_str().map(str::as_bytes));
         }
+    }
+
+    #[test]
+    fn endless_thinking_passes_and_is_not_kept() {
+        let opened = sent(
+            "content_block_start",
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking"}}"#,
+        );
+        let delta = |kind: &str, piece: &str| {
+            let delta = json!({"type": "content_block_delta", "index": 0, "delta": {kind: piece}});
+            sent("content_block_delta", &delta.to_string())
+        };
+        let closed = sent("content_block_stop", r#"{"type":"content_block_stop","index":0}"#);
+        let kept_of = |thoughts: usize| {
+            let mut frames = vec![start(), opened.clone()];
+            frames.extend((0..thoughts).map(|_| delta("thinking", &"x".repeat(1 << 16))));
+            frames.extend([delta("signature", "s"), closed.clone(), ending(), stop()]);
+            let mut relay = relay();
+            assert_eq!(pass(&mut relay, &frames).unwrap().len(), frames.len());
+            relay.thought.carriers.len()
+        };
+        assert_eq!((kept_of(2), kept_of(20)), (1, 0));
     }
 
     #[test]
@@ -610,6 +639,7 @@ mod tests {
             sent("content_block_stop", r#"{"type":"content_block_stop"} x"#),
             sent("ping", r#"["ping"]"#),
             sent("future_event", "1"),
+            sent("future_event", r#"{"type":["future_event"]}"#),
             named(b"p\xffng", "{}"),
             Frame::data(r#"{"type":"ping\nevent: message_stop"}"#),
         ] {

@@ -144,7 +144,7 @@ impl Translator for Relay {
         };
         let kind = event.kind(frame.name.as_deref());
         // A name is one line, whatever its escapes say.
-        if kind.contains(['\n', '\r']) {
+        if kind.contains(char::is_control) {
             return Err(Failure::new(
                 Kind::Stream,
                 "upstream sent an event without a proper name",
