@@ -211,15 +211,14 @@ mod tests {
         };
         let powershell = lines(Shell::Pwsh);
         assert!(
-            powershell.contains("$env:PROXY_KEY = 'YOUR_KEY'; codex -m gpt-5.2-codex -c model_provider=copilot `\n")
+            powershell.contains("$env:PROXY_KEY = 'YOUR_KEY'; codex -m gpt-5.2-codex -c model_provider=copilot -c ")
         );
         assert!(
-            powershell
-                .contains("curl.exe http://127.0.0.1:4399/v1/models `\n    -H \"authorization: Bearer YOUR_KEY\"\n")
+            powershell.contains("curl.exe http://127.0.0.1:4399/v1/models -H \"authorization: Bearer YOUR_KEY\"\n")
         );
         assert!(
             lines(Shell::Cmd)
-                .contains("set \"PROXY_KEY=YOUR_KEY\" && codex -m gpt-5.2-codex -c model_provider=copilot ^\n")
+                .contains("set \"PROXY_KEY=YOUR_KEY\" && codex -m gpt-5.2-codex -c model_provider=copilot -c ")
         );
         assert!(lines(Shell::Fish).contains("env PROXY_KEY=YOUR_KEY codex"));
     }
