@@ -232,11 +232,18 @@ fn error_codes_and_paths_are_real() {
 }
 
 #[test]
-fn files_that_are_linked_are_there() {
+fn what_is_linked_is_there() {
     let readme = text("README.md");
     let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let headings = readme.lines().filter_map(|line| line.strip_prefix("## "));
+    let anchors: Vec<String> = headings
+        .map(|heading| heading.to_lowercase().replace(' ', "-"))
+        .collect();
     for link in links.filter(|link| !link.contains("://")) {
-        assert!(!text(link).is_empty());
+        match link.strip_prefix('#') {
+            Some(anchor) => assert!(anchors.iter().any(|known| known == anchor), "no heading for #{anchor}"),
+            None => assert!(!text(link).is_empty()),
+        }
     }
 }
 

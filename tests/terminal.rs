@@ -295,13 +295,13 @@ fn models_are_chosen_from_a_list() {
 #[test]
 fn a_list_that_is_left_is_no_success() {
     let home = tempfile::tempdir().unwrap();
-    for by_key in [true, false] {
+    for key in [Some("\x03"), Some("\x1b"), None] {
         let mut terminal = Terminal::run(home.path(), &[&SIMULATED[..], &["--claude-code"]].concat(), &[]);
         terminal.sees("Main model");
         terminal.reads_keys();
-        match by_key {
-            true => terminal.press("\x03"),
-            false => terminal.tell(Signal::INT),
+        match key {
+            Some(key) => terminal.press(key),
+            None => terminal.tell(Signal::INT),
         }
         assert_eq!(terminal.code(), Some(130));
         assert!(terminal.is_usual());

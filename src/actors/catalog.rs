@@ -118,6 +118,7 @@ impl CatalogActor {
         self.fetching = false;
         let again = match list {
             Ok(list) => {
+                log::debug!("Copilot lists {} models", list.models().len());
                 self.failures = 0;
                 self.last_error = None;
                 self.current.send_replace(Some(Arc::new(list)));

@@ -367,7 +367,10 @@ impl TokenActor {
     fn settle(&mut self, got: Result<Exchanged, ExchangeError>, context: &mut Context<Self>) {
         self.refreshing = false;
         let pause = match got {
-            Ok(got) => self.keeper.succeeded(got, now(), (self.jitter)()),
+            Ok(got) => {
+                log::debug!("the credential is fresh");
+                self.keeper.succeeded(got, now(), (self.jitter)())
+            }
             Err(error) => {
                 log::warn!("failed to refresh the credential: {error}");
                 self.keeper.failed(error, now(), (self.jitter)())

@@ -39,6 +39,27 @@ Examples:
 
 A first Ctrl-C, or SIGTERM, lets running answers finish; a second one ends at once.";
 
+const AUTH_EXAMPLES: &str = "\
+Examples:
+  copilot-proxy auth                        Shows a link, and a code to enter there
+  copilot-proxy auth --token-stdin < token  Takes a token that you have
+
+The token is stored in DATA_DIR/github_token, readable by you alone.
+Personal access tokens are refused: Copilot does not take them.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  copilot-proxy completions bash > ~/.local/share/bash-completion/completions/copilot-proxy
+  copilot-proxy completions fish > ~/.config/fish/completions/copilot-proxy.fish
+  copilot-proxy completions zsh  > \"${fpath[1]}/_copilot-proxy\"";
+
+const SIMULATOR_EXAMPLES: &str = "\
+Examples:
+  copilot-proxy simulator
+  copilot-proxy simulator --port 0 --config config/simulator.toml
+
+It prints the settings that point a client at it. `start --simulator` has one inside.";
+
 #[derive(Debug, Parser)]
 #[command(name = "copilot-proxy", version, about = ABOUT, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -52,18 +73,22 @@ pub enum Command {
     #[command(after_help = START_EXAMPLES)]
     Start(Box<Start>),
     /// Sign in to GitHub and store the token
+    #[command(after_help = AUTH_EXAMPLES)]
     Auth(Auth),
     /// Show plan, quotas and when they are renewed; needs no running server
     CheckUsage(CheckUsage),
     /// Show version, paths, login, and every setting with its origin
+    #[command(after_help = "Flags of `start` may be given, too: they show what it would make of them.")]
     Debug(Box<Debug>),
     /// Play GitHub and Copilot on one port, for trying clients without an account
+    #[command(after_help = SIMULATOR_EXAMPLES)]
     Simulator(Simulator),
     /// Examine and show settings
     Config(Config),
     /// Ask a running proxy whether it is well: exit code 0 or 1
     Health(Health),
     /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -110,7 +135,7 @@ pub struct Auth {
     /// Reach GitHub through the proxies of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY
     #[arg(long)]
     pub proxy_env: bool,
-    /// Tell more
+    /// Log more; where RUST_LOG is set, that decides alone
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
@@ -121,7 +146,7 @@ pub struct Auth {
 pub struct CheckUsage {
     #[command(flatten)]
     pub account: AccountFlags,
-    /// Tell more
+    /// Log more; where RUST_LOG is set, that decides alone
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
@@ -169,7 +194,7 @@ pub struct Config {
 pub enum ConfigCommand {
     /// Examine one file: exit code 0, or 1 with file, key and what was probably meant
     Check {
-        /// The file
+        /// The file, in TOML
         file: PathBuf,
     },
     /// Print every setting with its default and what it does
@@ -178,8 +203,12 @@ pub enum ConfigCommand {
 
 #[derive(Debug, Default, Args)]
 pub struct Health {
-    #[command(flatten)]
-    pub server: ServerFlags,
+    /// The port it listens on [default: 4399]
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// The address it listens on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
     /// Ask also whether it can reach Copilot
     #[arg(long)]
     pub ready: bool,
@@ -297,7 +326,7 @@ pub struct Place {
 /// What is told.
 #[derive(Debug, Default, Args)]
 pub struct OutputFlags {
-    /// Tell more
+    /// Log more; where RUST_LOG is set, that decides alone
     #[arg(short, long, help_heading = OUTPUT)]
     pub verbose: bool,
     /// The form of log lines [default: text]
@@ -369,7 +398,8 @@ impl Simulator {
 impl Health {
     pub fn flags(&self) -> Vec<Flag> {
         let mut flags = Vec::new();
-        self.server.add_to(&mut flags);
+        add(&mut flags, "--port", "server.port", self.port);
+        add(&mut flags, "--host", "server.host", self.host.as_deref());
         flags
     }
 }

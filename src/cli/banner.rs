@@ -79,11 +79,11 @@ impl Banner<'_> {
                 &[("PROXY_KEY", key.into())],
                 &format!(
                     "codex -m {} -c model_provider=copilot",
-                    model(&["codex", "gpt-5", "gpt"])
+                    shell.quote(model(&["codex", "gpt-5", "gpt"]))
                 ),
             ),
             "-c model_providers.copilot.name=copilot-proxy".into(),
-            format!("-c model_providers.copilot.base_url={url}/v1"),
+            format!("-c model_providers.copilot.base_url={}", self.address("/v1")),
             "-c model_providers.copilot.env_key=PROXY_KEY".into(),
             "-c model_providers.copilot.wire_api=responses".into(),
         ];
@@ -96,12 +96,11 @@ impl Banner<'_> {
 
     /// A question to a model; where JSON cannot be quoted the same way by every version of a shell, the list of models.
     fn curl(&self, key: &str, model: &str) -> Vec<String> {
-        let (url, shell) = (self.url, self.shell);
-        let is_posix = !matches!(shell, Shell::Pwsh | Shell::Cmd);
+        let (shell, is_posix) = (self.shell, self.is_posix());
         // PowerShell knows a command of its own by the shorter name.
         let mut words = vec![match is_posix {
-            true => format!("curl {url}/v1/chat/completions"),
-            false => format!("curl.exe {url}/v1/models"),
+            true => format!("curl {}", self.address("/v1/chat/completions")),
+            false => format!("curl.exe {}", self.address("/v1/models")),
         }];
         if self.keyed {
             words.push(format!("-H \"authorization: Bearer {key}\""));
@@ -113,6 +112,19 @@ impl Banner<'_> {
             words.push(format!("-d {}", shell.quote(&question)));
         }
         words
+    }
+
+    fn is_posix(&self) -> bool {
+        !matches!(self.shell, Shell::Pwsh | Shell::Cmd)
+    }
+
+    /// Of ours, to be pasted: the brackets of an IPv6 address mean something to a shell.
+    fn address(&self, path: &str) -> String {
+        let whole = format!("{}{path}", self.url);
+        match self.is_posix() {
+            true => self.shell.quote(&whole),
+            false => whole,
+        }
     }
 }
 
@@ -211,17 +223,24 @@ mod tests {
         };
         let powershell = lines(Shell::Pwsh);
         assert!(
-            powershell.contains("$env:PROXY_KEY = 'YOUR_KEY'; codex -m gpt-5.2-codex -c model_provider=copilot `\n")
+            powershell.contains("$env:PROXY_KEY = 'YOUR_KEY'; codex -m 'gpt-5.2-codex' -c model_provider=copilot -c ")
         );
         assert!(
-            powershell
-                .contains("curl.exe http://127.0.0.1:4399/v1/models `\n    -H \"authorization: Bearer YOUR_KEY\"\n")
+            powershell.contains("curl.exe http://127.0.0.1:4399/v1/models -H \"authorization: Bearer YOUR_KEY\"\n")
         );
         assert!(
             lines(Shell::Cmd)
-                .contains("set \"PROXY_KEY=YOUR_KEY\" && codex -m gpt-5.2-codex -c model_provider=copilot ^\n")
+                .contains("set \"PROXY_KEY=YOUR_KEY\" && codex -m gpt-5.2-codex -c model_provider=copilot -c ")
         );
         assert!(lines(Shell::Fish).contains("env PROXY_KEY=YOUR_KEY codex"));
+        let six = Banner {
+            url: "http://[::1]:4399",
+            report: &report,
+            keyed: false,
+            simulated: false,
+            shell: Shell::Zsh,
+        };
+        assert!(six.text().contains("curl 'http://[::1]:4399/v1/chat/completions' "));
     }
 
     #[test]

@@ -55,9 +55,12 @@ fn table(account: &Account, paint: Paint, columns: Option<usize>) -> String {
     let login = account.login.as_deref().unwrap_or("unknown login");
     let _ = writeln!(
         text,
-        "{login} · Copilot plan: {} · billed in {}\n",
+        "{login} · Copilot plan: {}{}\n",
         account.plan,
-        account.billing.unit()
+        match account.quotas.is_empty() {
+            true => String::new(),
+            false => format!(" · billed in {}", account.billing.unit()),
+        }
     );
     let width = account
         .quotas
@@ -65,9 +68,10 @@ fn table(account: &Account, paint: Paint, columns: Option<usize>) -> String {
         .map(|quota| quota.name.chars().count())
         .max()
         .unwrap_or(0);
+    let counts = Counts::of(account);
     let longest = |cells: usize| {
         let rows = account.quotas.iter();
-        rows.map(|quota| row(quota, Paint { on: false }, cells).chars().count())
+        rows.map(|quota| row(quota, counts, Paint { on: false }, cells).chars().count())
             .max()
             .unwrap_or(0)
     };
@@ -77,10 +81,13 @@ fn table(account: &Account, paint: Paint, columns: Option<usize>) -> String {
             .clamp(*BAR.start(), *BAR.end())
     });
     for quota in &account.quotas {
-        let _ = writeln!(text, "  {:<width$}  {}", quota.name, row(quota, paint, cells));
+        let _ = writeln!(text, "  {:<width$}  {}", quota.name, row(quota, counts, paint, cells));
     }
     if account.quotas.is_empty() {
-        text.push_str("  GitHub names no quotas for this account.\n");
+        text.push_str(match account.plan.as_str() {
+            "none" => "  This account has no Copilot subscription. `copilot-proxy auth` signs in as another.\n",
+            _ => "  GitHub names no quotas for this account.\n",
+        });
     }
     if let Some(day) = &account.renewed {
         let _ = writeln!(text, "\nRenewed on {day}.");
@@ -88,13 +95,43 @@ fn table(account: &Account, paint: Paint, columns: Option<usize>) -> String {
     text
 }
 
-fn row(quota: &Quota, paint: Paint, cells: usize) -> String {
+/// How wide the numbers are, so that they stand below one another.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    remaining: usize,
+    of: usize,
+}
+
+impl Counts {
+    fn of(account: &Account) -> Self {
+        let counted = |one: fn(f64, f64) -> f64| {
+            let rows = account.quotas.iter();
+            let widths = rows.map(|quota| match quota.left {
+                Left::Counted { remaining, of, .. } => number(one(remaining.max(0.0), of)).len(),
+                _ => 0,
+            });
+            widths.max().unwrap_or(0)
+        };
+        Self {
+            remaining: counted(|remaining, _| remaining),
+            of: counted(|_, of| of),
+        }
+    }
+}
+
+fn row(quota: &Quota, counts: Counts, paint: Paint, cells: usize) -> String {
     let mut row = match quota.left {
         Left::Unlimited => "unlimited".to_owned(),
         Left::Unknown => "no numbers from GitHub".to_owned(),
         Left::Counted { remaining, of, percent } => {
             let bar = paint.by_share(percent, &bar(percent, cells));
-            format!("{bar}  {percent:>5.1} % left  {} of {}", number(remaining), number(of))
+            format!(
+                "{bar}  {percent:>5.1} % left  {:>1$} of {2:>3$}",
+                number(remaining.max(0.0)),
+                counts.remaining,
+                number(of),
+                counts.of
+            )
         }
     };
     if quota.over > 0.0 {
@@ -160,7 +197,30 @@ Renewed on 2030-01-01.
         }}});
         let table = table(&Account::read(&usage), Paint { on: false }, None);
         assert!(
-            table.contains("░░░    0.0 % left  -4 of 300, 4 beyond the quota (not allowed), used up"),
+            table.contains("░░░    0.0 % left  0 of 300, 4 beyond the quota (not allowed), used up"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn numbers_stand_below_one_another() {
+        let usage = json!({"quota_snapshots": {
+            "premium_interactions": {"entitlement": 50, "remaining": 12, "percent_remaining": 24.0},
+            "completions": {"entitlement": 2000, "remaining": 1900, "percent_remaining": 95.0}
+        }});
+        let table = table(&Account::read(&usage), Paint { on: false }, None);
+        assert!(
+            table.contains("24.0 % left    12 of   50\n") && table.contains("95.0 % left  1900 of 2000\n"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn without_a_subscription_there_is_nothing_to_count() {
+        let usage = json!({"login": "octocat", "access_type_sku": "no_access"});
+        let table = table(&Account::read(&usage), Paint { on: false }, None);
+        assert!(
+            table.starts_with("octocat · Copilot plan: none\n\n  This account has no Copilot subscription."),
             "{table}"
         );
     }

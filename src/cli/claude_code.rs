@@ -45,7 +45,7 @@ pub fn refuse_without_answers(start: &Start, interactive: bool) -> Result<(), Er
     .hint("name a model for each, or leave out --claude-code"))
 }
 
-/// Asks for what was not named. `None`: the person pressed Ctrl-C.
+/// Asks for what was not named. `None`: the person pressed Esc or Ctrl-C.
 pub fn choose(wishes: Wishes, models: &[String]) -> Result<Option<Chosen>, Error> {
     if models.is_empty() && (wishes.main.is_none() || wishes.small.is_none()) {
         return Err(Error::new("there is no list of models to choose from yet")
@@ -96,9 +96,9 @@ fn ask(question: &str, models: &[String], parts: &[&str]) -> Result<Option<Strin
         .items(models)
         .default(start_at(models, parts))
         .max_length(12)
-        .interact();
+        .interact_opt();
     match answer {
-        Ok(at) => Ok(models.get(at).cloned()),
+        Ok(at) => Ok(at.and_then(|at| models.get(at).cloned())),
         Err(dialoguer::Error::IO(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
         Err(error) => Err(Error::new("cannot show the list of models").because(&error)),
     }

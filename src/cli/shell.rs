@@ -76,14 +76,12 @@ impl Shell {
         }
     }
 
-    /// One command over several lines.
+    /// One command, over several lines where they can be pasted safely.
     pub fn continued(self, parts: &[String]) -> String {
-        let mark = match self {
-            Self::Bash | Self::Zsh | Self::Fish => '\\',
-            Self::Pwsh => '`',
-            Self::Cmd => '^',
-        };
-        parts.join(&format!(" {mark}\n    "))
+        match self {
+            Self::Bash | Self::Zsh | Self::Fish => parts.join(" \\\n    "),
+            Self::Pwsh | Self::Cmd => parts.join(" "),
+        }
     }
 
     /// A value as one word of the shell.

@@ -81,7 +81,6 @@ impl Relay {
     /// Waits for the verdict, then for the permit, and says in the journal which.
     pub(super) async fn admit(&self, call: &Call, target: &Target, journal: &mut Journal) -> Result<(), Error> {
         if self.settings.manual_approval {
-            journal.waits(Phase::WaitingForApproval);
             let ask = Ask {
                 model: target.model().id.clone(),
                 client: call.client.agent.clone(),
@@ -90,6 +89,7 @@ impl Relay {
                     .estimate(call.client.protocol, &call.body, Some(target.model()))
                     .await,
             };
+            journal.waits(Phase::WaitingForApproval);
             let verdict = self.actors.approve(ask).await?;
             if verdict != Verdict::Approved {
                 return Err(Failure::new(Kind::Denied, verdict.to_string()).into());

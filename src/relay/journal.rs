@@ -47,6 +47,14 @@ impl Journal {
     pub(super) fn aimed_at(&mut self, model: &Model) {
         self.exchange.model_run = model.id.clone();
         self.exchange.route = self.client.name().to_owned();
+        let Exchange {
+            id,
+            client,
+            model_asked,
+            model_run,
+            ..
+        } = &self.exchange;
+        log::debug!(id = id.as_str(); "{client} asks for {model_asked}, and gets {model_run}");
     }
 
     /// The request waits for a person's word, or perhaps for a permit.
@@ -57,6 +65,7 @@ impl Journal {
 
     pub(super) fn admitted(&mut self, permit: Permit) {
         self.permit = Some(permit);
+        log::debug!(id = self.exchange.id.as_str(); "may go after {} ms", self.elapsed_ms());
     }
 
     /// The request goes upstream, for the first time or by another way than before.
@@ -66,6 +75,7 @@ impl Journal {
 
     pub(super) fn sets_out(&mut self, route: String) {
         if self.exchange.phase != Phase::Upstream || self.exchange.route != route {
+            log::debug!(id = self.exchange.id.as_str(); "goes upstream by {route}");
             self.exchange.phase = Phase::Upstream;
             self.exchange.route = route;
             self.record();
@@ -73,6 +83,7 @@ impl Journal {
     }
 
     pub(super) fn healed(&mut self, rule: &str) {
+        log::debug!(id = self.exchange.id.as_str(); "upstream refused it; mended by {rule} and sent again");
         self.exchange.healed.push(rule.to_owned());
     }
 
@@ -81,6 +92,7 @@ impl Journal {
         if self.exchange.first_byte_ms.is_none() {
             self.exchange.first_byte_ms = Some(self.elapsed_ms());
             self.exchange.phase = Phase::Streaming;
+            log::debug!(id = self.exchange.id.as_str(); "the first piece goes out after {} ms", self.elapsed_ms());
             self.record();
         }
     }

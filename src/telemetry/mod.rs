@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Builder, Target, WriteStyle};
-use log::kv::{Error, Key, Source, Value, VisitSource, VisitValue};
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Map;
 
@@ -51,10 +51,15 @@ pub fn start(settings: Settings, filter: Option<&str>) {
         }
     }
     builder.target(Target::Stderr);
-    builder.format_key_values(|out, pairs| write_id(out, pairs));
+    if !std::io::stderr().is_terminal() {
+        builder.write_style(WriteStyle::Never);
+    }
     match settings.format {
-        Format::Text if std::io::stderr().is_terminal() => builder.write_style(WriteStyle::Auto),
-        Format::Text => builder.write_style(WriteStyle::Never),
+        Format::Text => builder.format(|out, record| {
+            let (time, style) = (out.timestamp_seconds(), out.default_level_style(record.level()));
+            let level = format_args!("{style}{:<5}{style:#}", record.level()).to_string();
+            writeln!(out, "[{time} {level} {}] {}", record.target(), text(record))
+        }),
         Format::Json => builder.format(|out, record| writeln!(out, "{}", json_line(record, jiff::Timestamp::now()))),
     };
     let logger = builder.build();
@@ -119,11 +124,16 @@ impl Log for AbovePrompt {
     }
 }
 
-/// A line of text carries of its pairs only the request's id: the message has told the rest.
-fn write_id(out: &mut dyn Write, pairs: &dyn Source) -> std::io::Result<()> {
-    match pairs.get(Key::from("id")) {
-        Some(id) => write!(out, " [{id}]"),
-        None => Ok(()),
+/// What is told, on one line: nobody's words begin a line of their own, or speak to the terminal. Of its pairs it carries
+/// only the request's id, since the message has told the rest.
+fn text(record: &Record) -> String {
+    let mut told = record.args().to_string();
+    if told.contains(char::is_control) {
+        told = told.replace(char::is_control, "\u{fffd}");
+    }
+    match record.key_values().get(Key::from("id")) {
+        Some(id) => format!("{told} [{id}]"),
+        None => told,
     }
 }
 
@@ -193,13 +203,17 @@ mod tests {
 
     #[test]
     fn a_line_of_text_names_its_request_and_repeats_nothing() {
-        let text = |pairs: &[(&str, u64)]| {
-            let mut out = Vec::new();
-            write_id(&mut out, &pairs).unwrap();
-            String::from_utf8(out).unwrap()
+        let told = |words: &str, pairs: &[(&str, u64)]| {
+            text(
+                &log::Record::builder()
+                    .args(format_args!("{words}"))
+                    .key_values(&pairs)
+                    .build(),
+            )
         };
-        assert_eq!(text(&[("status", 200), ("id", 7)]), " [7]");
-        assert_eq!(text(&[("status", 200)]), "");
+        assert_eq!(told("200 chat", &[("status", 200), ("id", 7)]), "200 chat [7]");
+        assert_eq!(told("200 chat", &[("status", 200)]), "200 chat");
+        assert_eq!(told("no model a\nb\u{1b}[2J", &[]), "no model a\u{fffd}b\u{fffd}[2J");
     }
 
     #[test]

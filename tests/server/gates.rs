@@ -244,3 +244,51 @@ async fn what_does_not_finish_is_told_that_it_ends() {
         ending.await.unwrap().unwrap();
     }
 }
+
+/// Waits until the dashboard hears that the requests are in these phases, the oldest first.
+async fn phases(world: &World, wanted: &[&str]) {
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        let news = world.get("/admin/requests?after=0").await.json();
+        let requests = news["requests"].as_array().unwrap().iter();
+        let phases: Vec<&str> = requests.filter_map(|request| request["phase"].as_str()).collect();
+        if phases == wanted {
+            return;
+        }
+        assert!(Instant::now() < patience, "{phases:?} instead of {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[actix_rt::test]
+async fn it_is_told_where_each_request_is() {
+    let lines = "rate_limit.max_concurrent = 2\nrate_limit.wait = true\nstream.heartbeat_secs = 30\n";
+    let world = World::with(lines).await;
+    let open = |prompt: &str| {
+        let body = Client::Messages.body("claude-sonnet-4.5", prompt, true);
+        world.ask("POST", "/v1/messages").json(&body).open()
+    };
+    let mut streaming = open("[[sim:silence]] hello").await;
+    streaming.until("message_start").await;
+    phases(&world, &["streaming"]).await;
+    let _hanging = open("[[sim:hang]] hello").await;
+    phases(&world, &["streaming", "upstream"]).await;
+    let _waiting = open("hello").await;
+    phases(&world, &["streaming", "upstream", "queued"]).await;
+    drop(streaming);
+    phases(&world, &["ended", "upstream", "ended"]).await;
+
+    let world = World::with("approval.manual = true\n").await;
+    let body = hello(Client::Messages);
+    let asked = actix_rt::spawn(world.ask("POST", "/v1/messages").json(&body).send());
+    phases(&world, &["waiting_for_approval"]).await;
+    while world.get("/admin/approvals").await.json() == json!([]) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world
+        .post("/admin/approvals/1", &json!({"decision": "approve"}))
+        .await
+        .expect(200);
+    asked.await.unwrap().expect(200);
+    phases(&world, &["ended"]).await;
+}
