@@ -142,8 +142,10 @@ impl Translator for Relay {
         if self.over || frame.is_done() || frame.data.trim_ascii().is_empty() {
             return Ok(());
         }
-        if frame.name.is_none() {
-            frame.name = Some(name_in(&frame.data)?);
+        if !frame.name.as_deref().is_some_and(|name| EVENTS.contains(&name)) {
+            let beside = frame.name.take();
+            let name = name_in(&frame.data)?.or(beside);
+            frame.name = Some(name.unwrap_or_else(|| Bytes::from_static(b"error")));
         }
         let frame = match frame.name.as_deref().unwrap_or_default() {
             b"content_block_delta" => {
@@ -191,6 +193,7 @@ impl Translator for Relay {
         if let Some(message) = answer.as_object_mut() {
             message.shift_remove("copilot_usage");
             message.insert("model".into(), self.reply.model.clone().into());
+            fill_usage(message, &USAGE, 0);
             for block in message
                 .get_mut("content")
                 .and_then(Value::as_array_mut)
@@ -276,15 +279,27 @@ fn ended(mut answer: Value) -> Value {
     answer
 }
 
-/// The name of an event that has it only in its data.
-fn name_in(data: &Bytes) -> Result<Bytes, Failure> {
+/// The events of a turn. A frame with another name, or none, is what its data say it is.
+const EVENTS: [&[u8]; 8] = [
+    b"message_start",
+    b"content_block_start",
+    b"content_block_delta",
+    b"content_block_stop",
+    b"message_delta",
+    b"message_stop",
+    b"ping",
+    b"error",
+];
+
+/// The name of an event as its data tell it.
+fn name_in(data: &Bytes) -> Result<Option<Bytes>, Failure> {
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "type", default)]
         name: Option<String>,
     }
     let named: Named = serde_json::from_slice(data).map_err(|_| garbage())?;
-    Ok(Bytes::from(named.name.unwrap_or_else(|| "error".into())))
+    Ok(named.name.map(Bytes::from))
 }
 
 fn tree(frame: &Frame) -> Result<Object, Failure> {
@@ -420,13 +435,18 @@ mod tests {
     }
 
     #[test]
-    fn k057_a_nameless_event_gets_its_name() {
-        let frames: Vec<Frame> = [start(), ending(), stop()]
-            .into_iter()
-            .map(|frame| Frame::data(frame.data))
-            .collect();
-        for frame in pass(&mut relay(), &frames).unwrap() {
-            assert_eq!(frame.name.as_deref(), data(&frame)["type"].as_str().map(str::as_bytes));
+    fn k057_an_event_is_named_by_its_data_where_its_name_is_none() {
+        let renames: [fn(Bytes) -> Frame; 2] = [Frame::data, |data| Frame::named("message", data)];
+        for rename in renames {
+            let frames: Vec<Frame> = [start(), ending(), stop()]
+                .into_iter()
+                .map(|frame| rename(frame.data))
+                .collect();
+            let passed = pass(&mut relay(), &frames).unwrap();
+            assert_eq!(passed.len(), 3);
+            for frame in passed {
+                assert_eq!(frame.name.as_deref(), data(&frame)["type"].as_str().map(str::as_bytes));
+            }
         }
     }
 
@@ -523,6 +543,17 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn k076_a_whole_answer_has_its_usage_in_numbers() {
+        for usage in [json!(null), json!({"input_tokens": null, "output_tokens": 2})] {
+            let answer = json!({"content": [], "role": "assistant", "type": "message", "usage": usage});
+            let told = relay().answer(answer).unwrap();
+            for count in USAGE {
+                assert!(told["usage"][count].is_u64(), "{told}");
+            }
+        }
     }
 
     #[test]
