@@ -18,6 +18,9 @@ use crate::upstream;
 /// How long a finished upstream stream may take to close, so that its connection can be used again.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long an answer whose ending is known waits for what may come after it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the client is to be sent next.
 #[derive(Debug)]
 pub enum Piece {
@@ -47,6 +50,8 @@ pub struct Flow {
     begun: bool,
     heartbeat: Duration,
     last_sent: Instant,
+    /// When upstream told how the answer ends.
+    told: Option<Instant>,
     closing: watch::Receiver<bool>,
     journal: Option<Journal>,
 }
@@ -92,6 +97,7 @@ impl Flow {
             begun: false,
             heartbeat: Duration::MAX,
             last_sent: Instant::now(),
+            told: None,
             closing,
             journal: None,
         }
@@ -129,10 +135,12 @@ impl Flow {
                 None if self.upstream.is_none() => return None,
                 None => {
                     let patience = self.heartbeat.saturating_sub(self.last_sent.elapsed());
+                    let told = self.told.map(|told| PATIENCE.saturating_sub(told.elapsed()));
                     let mut closing = self.closing.clone();
                     tokio::select! {
                         biased;
                         read = self.read() => read,
+                        () = tokio::time::sleep(told.unwrap_or_default()), if told.is_some() => self.end(),
                         () = tokio::time::sleep(patience) => {
                             self.last_sent = Instant::now();
                             return Some(Piece::Heartbeat { begun: self.begun });
@@ -246,6 +254,9 @@ impl Flow {
             }
             translator.feed(frame, &mut self.ready)?;
         }
+        if self.told.is_none() && translator.is_told() {
+            self.told = Some(Instant::now());
+        }
         if translator.is_over() && self.upstream.is_some() {
             self.close(false);
         }
@@ -295,5 +306,38 @@ fn too_long() -> Failure {
 async fn cut(closing: &mut watch::Receiver<bool>) {
     if closing.wait_for(|closing| *closing).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::translate::ids::Ids;
+    use crate::translate::{Reply, pairs};
+
+    /// The count of tokens may come after the ending, but nobody waits for it for ever.
+    #[actix_rt::test]
+    async fn an_answer_whose_ending_is_told_waits_only_so_long_for_its_usage() {
+        let chunk = "data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+        let pieces = stream::iter([Ok(Bytes::from(chunk))]).chain(stream::pending());
+        let long = Duration::from_secs(60);
+        let translator = pairs::translator(
+            Protocol::Messages,
+            Protocol::Chat,
+            Reply::default(),
+            Ids::new("req_1", 0),
+        );
+        let (_open, closing) = watch::channel(false);
+        let mut flow = Flow::new(upstream::Body::new(pieces, long), translator, long, closing);
+        flow.begin().await.unwrap();
+        assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+        flow.told = flow.told.and_then(|told| told.checked_sub(PATIENCE));
+        let Some(Piece::Frames(frames)) = flow.next().await else {
+            panic!("no ending");
+        };
+        assert_eq!(frames.last().unwrap().name.as_deref(), Some(&b"message_stop"[..]));
+        assert!(flow.next().await.is_none());
     }
 }
