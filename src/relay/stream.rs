@@ -24,6 +24,9 @@ use crate::upstream;
 /// How long a finished upstream stream may take to close, so that its connection can be used again.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long an answer whose ending is known waits for what may come after it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the client is to be sent next.
 #[derive(Debug)]
 pub enum Piece {
@@ -53,6 +56,8 @@ pub struct Flow {
     begun: bool,
     heartbeat: Duration,
     last_sent: Instant,
+    /// When upstream told how the answer ends.
+    told: Option<Instant>,
     closing: watch::Receiver<bool>,
     journal: Option<Journal>,
 }
@@ -98,6 +103,7 @@ impl Flow {
             begun: false,
             heartbeat: Duration::MAX,
             last_sent: Instant::now(),
+            told: None,
             closing,
             journal: None,
         }
@@ -137,10 +143,12 @@ impl Flow {
                 None if *self.closing.borrow() => Err(shutting_down()),
                 None => {
                     let patience = self.heartbeat.saturating_sub(self.last_sent.elapsed());
+                    let told = self.told.map(|told| PATIENCE.saturating_sub(told.elapsed()));
                     let mut closing = self.closing.clone();
                     tokio::select! {
                         biased;
                         read = self.read() => read,
+                        () = tokio::time::sleep(told.unwrap_or_default()), if told.is_some() => self.end(),
                         () = tokio::time::sleep(patience) => Ok(()),
                         () = cut(&mut closing) => Err(shutting_down()),
                     }
@@ -270,6 +278,9 @@ impl Flow {
                 return Err(Failure::new(Kind::Stream, "upstream sent an event of countless pieces"));
             }
             translator.feed(frame, &mut self.ready)?;
+        }
+        if self.told.is_none() && translator.is_told() {
+            self.told = Some(Instant::now());
         }
         if translator.is_over() && self.upstream.is_some() {
             self.close(false);
@@ -418,6 +429,30 @@ mod tests {
         }
         close.send(true).unwrap();
         assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+        assert!(flow.next().await.is_none());
+    }
+
+    /// The count of tokens may come after the ending, but nobody waits for it for ever.
+    #[actix_rt::test]
+    async fn an_answer_whose_ending_is_told_waits_only_so_long_for_its_usage() {
+        let chunk = "data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+        let pieces = stream::iter([Ok(Bytes::from(chunk))]).chain(stream::pending());
+        let long = Duration::from_secs(60);
+        let translator = pairs::translator(
+            Protocol::Messages,
+            Protocol::Chat,
+            Reply::default(),
+            Ids::new("req_1", 0),
+        );
+        let (_open, closing) = watch::channel(false);
+        let mut flow = Flow::new(upstream::Body::new(pieces, long), translator, long, closing);
+        flow.begin().await.unwrap();
+        assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+        flow.told = flow.told.and_then(|told| told.checked_sub(PATIENCE));
+        let Some(Piece::Frames(frames)) = flow.next().await else {
+            panic!("no ending");
+        };
+        assert_eq!(frames.last().unwrap().name.as_deref(), Some(&b"message_stop"[..]));
         assert!(flow.next().await.is_none());
     }
 }

@@ -78,6 +78,10 @@ impl<R: Reader, W: Writer> Translator for Bridge<R, W> {
         self.writer.is_over()
     }
 
+    fn is_told(&self) -> bool {
+        self.reader.is_told()
+    }
+
     fn heard(&self) -> &Heard {
         &self.heard
     }

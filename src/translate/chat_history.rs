@@ -26,12 +26,19 @@ pub struct Style {
 /// An answer's calls, until all have their results.
 #[derive(Debug, Default)]
 struct Round {
-    /// Each call's id and its result, in the calls' order.
-    calls: Vec<(String, Option<Value>)>,
-    /// What the results showed; Chat shows images to a person's message only.
-    shown: Vec<Value>,
+    /// In the order they were made.
+    calls: Vec<Asked>,
     /// Messages that came too early.
     after: Vec<Value>,
+}
+
+/// One call of a round.
+#[derive(Debug)]
+struct Asked {
+    id: String,
+    result: Option<Value>,
+    /// What the result showed, labelled; Chat shows images to a person's message only.
+    shown: Vec<Value>,
 }
 
 /// Puts the messages in order.
@@ -61,45 +68,53 @@ impl Round {
     fn of(answer: &Value) -> Self {
         let calls = answer["tool_calls"].as_array().into_iter().flatten();
         let ids = calls.filter_map(|call| call["id"].as_str());
+        let asked = |id: &str| Asked {
+            id: id.to_owned(),
+            result: None,
+            shown: Vec::new(),
+        };
         Self {
-            calls: ids.map(|id| (id.to_owned(), None)).collect(),
+            calls: ids.map(asked).collect(),
             ..Self::default()
         }
     }
 
     fn is_open(&self) -> bool {
-        self.calls.iter().any(|(_, result)| result.is_none())
+        self.calls.iter().any(|call| call.result.is_none())
     }
 
     /// Takes a result. A second one for a call is dropped; one that no call asked for becomes a person's text.
     fn result(&mut self, mut message: Value, style: Style) {
         let id = message["tool_call_id"].as_str().unwrap_or_default().to_owned();
-        let (text, mut shown) = part(message["content"].take(), style);
-        if !shown.is_empty() {
-            shown.insert(0, text_part(&format!("Image from tool result {id}:")));
-        }
-        match self.calls.iter_mut().find(|(call, _)| *call == id) {
-            Some((_, Some(_))) => {}
-            Some((_, waiting)) => {
+        let (text, shown) = part(message["content"].take(), style);
+        let label = format!("Image from tool result {id}:");
+        let labelled = shown.into_iter().flat_map(|image| [text_part(&label), image]);
+        match self.calls.iter_mut().find(|call| call.id == id) {
+            Some(call) if call.result.is_some() => {}
+            Some(call) => {
                 message["content"] = text;
-                *waiting = Some(message);
-                self.shown.append(&mut shown);
+                call.result = Some(message);
+                call.shown = labelled.collect();
             }
             None => {
                 let said = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
-                shown.insert(0, text_part(format!("[orphaned tool result {id}] {said}").trim_end()));
-                self.after.push(json!({"role": "user", "content": content(shown)}));
+                let orphan = text_part(format!("[orphaned tool result {id}] {said}").trim_end());
+                let parts = std::iter::once(orphan).chain(labelled).collect();
+                self.after.push(json!({"role": "user", "content": content(parts)}));
             }
         }
     }
 
     fn close(&mut self, messages: &mut Vec<Value>, style: Style) {
-        let Self { calls, shown, after } = std::mem::take(self);
-        messages.extend(calls.into_iter().map(|(id, result)| {
-            result.unwrap_or_else(|| json!({"role": "tool", "tool_call_id": id, "content": style.no_result}))
-        }));
-        if !shown.is_empty() {
-            messages.push(json!({"role": "user", "content": shown}));
+        let Self { calls, after } = std::mem::take(self);
+        let mut seen = Vec::new();
+        for Asked { id, result, mut shown } in calls {
+            let none = || json!({"role": "tool", "tool_call_id": id, "content": style.no_result});
+            messages.push(result.unwrap_or_else(none));
+            seen.append(&mut shown);
+        }
+        if !seen.is_empty() {
+            messages.push(json!({"role": "user", "content": seen}));
         }
         messages.extend(after);
     }
@@ -359,6 +374,24 @@ mod tests {
                 result("b", json!("[image]")),
                 user(json!([label("a"), image, label("b"), image, text_part("look")])),
             ]
+        );
+    }
+
+    #[test]
+    fn k004_each_image_is_labelled_and_they_stand_in_the_calls_order() {
+        let image = json!({"type": "image_url", "image_url": {"url": "data:"}});
+        let settled = settle(
+            vec![
+                calls(&["a", "b"]),
+                result("b", json!([image, image])),
+                result("a", json!([image])),
+            ],
+            STYLE,
+        );
+        let label = |id: &str| text_part(&format!("Image from tool result {id}:"));
+        assert_eq!(
+            settled[3],
+            user(json!([label("a"), image, label("b"), image, label("b"), image]))
         );
     }
 }

@@ -269,6 +269,10 @@ impl Reader for FromChat {
         self.end(out)
     }
 
+    fn is_told(&self) -> bool {
+        self.finish.is_some()
+    }
+
     fn nano_aiu(&self) -> Option<u64> {
         self.nano_aiu
     }

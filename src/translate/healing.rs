@@ -408,11 +408,23 @@ fn extra_input(case: &mut Case) -> Option<Outcome> {
         if path == FORM {
             return form_in_words(case);
         }
-        if delete(case.body, &path) {
+        if may_go(case, &path) && delete(case.body, &path) {
             paths.push(path);
         }
     }
     (!paths.is_empty()).then(|| grown(case, "rejected", paths))
+}
+
+/// Whether a field may be left out. The form of the answer is a promise to the client: only with the setting for it is
+/// it broken.
+fn may_go(case: &Case, path: &str) -> bool {
+    let holder = |name: &str| case.body.get(name).is_some_and(|holder| holder["format"].is_object());
+    let is_form = match path {
+        "response_format" | "output_config.format" | "text.format" => true,
+        "output_config" | "text" => holder(path),
+        _ => false,
+    };
+    case.best_effort || !is_form
 }
 
 fn is_path_letter(letter: char) -> bool {
@@ -427,7 +439,7 @@ fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
     let named = unsupported_name(case.text).or(by_code.then_some(case.param));
     // OpenAI writes `input[3].id` where Anthropic writes `input.3.id`.
     let path = column(&named?.replace('[', ".").replace(']', ""));
-    delete(case.body, &path).then(|| grown(case, "rejected", [path]))
+    (may_go(case, &path) && delete(case.body, &path)).then(|| grown(case, "rejected", [path]))
 }
 
 /// The name in `Unsupported parameter: 'name'`, in `Unsupported value: 'name' does not support 0.2`, or, as Anthropic has
@@ -611,7 +623,14 @@ fn delete(body: &mut Object, path: &str) -> bool {
         None | Some(&"*") => false,
         Some(last) if VITAL.contains(last) || *last == "id" && !path.starts_with("input.") => false,
         Some(last) if SAID.contains(last) && parts.iter().any(|part| ["input", "messages"].contains(part)) => false,
-        Some(_) => delete_in(body, &parts),
+        Some(_) => {
+            let deleted = delete_in(body, &parts);
+            let is_empty = |config: &Value| config.as_object().is_some_and(Object::is_empty);
+            if body.get("output_config").is_some_and(is_empty) {
+                body.shift_remove("output_config");
+            }
+            deleted
+        }
     }
 }
 

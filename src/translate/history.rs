@@ -1,7 +1,5 @@
 //! A Messages history put in the order Copilot demands, and the calls of any history. Knows neither models nor tools.
 
-use std::collections::HashSet;
-
 use serde_json::{Value, json};
 
 use super::Object;
@@ -46,18 +44,16 @@ pub fn fold_system(messages: &mut Vec<Value>) -> bool {
             continue;
         }
         found = true;
-        let reminders: Vec<Value> = blocks_of(take(&mut message, "content"))
-            .iter()
-            .filter_map(|block| peek(block, "text").as_str())
-            .filter(|text| !text.trim().is_empty())
-            .map(reminder)
-            .collect();
-        if reminders.is_empty() {
+        let blocks = blocks_of(take(&mut message, "content"));
+        let texts = blocks.iter().filter_map(|block| peek(block, "text").as_str());
+        let texts: Vec<&str> = texts.filter(|text| !text.trim().is_empty()).collect();
+        if texts.is_empty() {
             continue;
         }
+        let reminder = vec![reminder(&texts.join("\n\n"))];
         match folded.iter_mut().rfind(|earlier| is(earlier, "user")) {
-            Some(person) => append(person, reminders),
-            None => folded.push(json!({"role": "user", "content": reminders})),
+            Some(person) => append(person, reminder),
+            None => folded.push(json!({"role": "user", "content": reminder})),
         }
     }
     *messages = folded;
@@ -151,21 +147,23 @@ fn answer(message: &mut Value, open: &[String]) {
         return;
     }
     let mut blocks = blocks_of(take(message, "content"));
-    let mut answered = HashSet::new();
+    // Some models give several calls the same id: each of them waits for a result of its own.
+    let mut waiting: Vec<&str> = open.iter().map(String::as_str).collect();
     let mut orphans = Vec::new();
-    blocks.retain_mut(|block| {
+    blocks.retain(|block| {
         if peek(block, "type") != "tool_result" {
             return true;
         }
         let id = peek(block, "tool_use_id").as_str().unwrap_or_default();
-        if !open.iter().any(|call| call == id) {
+        let found = waiting.iter().position(|call| *call == id);
+        if let Some(at) = found {
+            waiting.remove(at);
+        } else if !open.iter().any(|call| call == id) {
             orphans.push(orphan(id, peek(block, "content")));
-            return false;
         }
-        answered.insert(id.to_owned())
+        found.is_some()
     });
-    let missing = open.iter().filter(|id| !answered.contains(*id)).map(|id| no_result(id));
-    let missing: Vec<Value> = missing.collect();
+    let missing: Vec<Value> = waiting.into_iter().map(no_result).collect();
     let results = blocks
         .iter()
         .take_while(|block| peek(block, "type") == "tool_result")
@@ -181,10 +179,10 @@ fn no_result(id: &str) -> Value {
 fn orphan(id: &str, content: &Value) -> Value {
     let said: Vec<String> = blocks_of(content.clone())
         .iter()
-        .map(|block| {
-            peek(block, "text")
-                .as_str()
-                .map_or_else(|| block.to_string(), str::to_owned)
+        .map(|block| match (peek(block, "type").as_str(), peek(block, "text")) {
+            (_, Value::String(text)) => text.clone(),
+            (Some(kind), _) if peek(block, "source")["type"] == "base64" => format!("[{kind}]"),
+            _ => block.to_string(),
         })
         .collect();
     let text = format!("[orphaned tool result {id}] {}", said.join("\n\n"));
@@ -234,12 +232,9 @@ pub fn call_ids(client: Protocol, body: &Object) -> Vec<String> {
 /// The ids of the calls in one Messages message.
 fn calls_in(message: &Value) -> Vec<String> {
     let blocks = peek(message, "content").as_array().into_iter().flatten();
-    let mut seen = HashSet::new();
     blocks
         .filter(|block| peek(block, "type") == "tool_use")
-        .filter_map(|block| peek(block, "id").as_str())
-        .filter(|id| seen.insert(*id))
-        .map(str::to_owned)
+        .filter_map(|block| peek(block, "id").as_str().map(str::to_owned))
         .collect()
 }
 
@@ -324,6 +319,12 @@ mod tests {
             mended(history)[0]["content"],
             json!([text("[orphaned tool result t9] r"), text("hi")])
         );
+        let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}});
+        let seen = json!({"type": "tool_result", "tool_use_id": "t9", "content": [text("r"), image]});
+        assert_eq!(
+            mended(json!([{"role": "user", "content": [seen]}]))[0]["content"],
+            json!([text("[orphaned tool result t9] r\n\n[image]")])
+        );
     }
 
     #[test]
@@ -331,6 +332,10 @@ mod tests {
         let history = json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1")]},
             {"role": "user", "content": [result("t1"), {"type": "tool_result", "tool_use_id": "t1", "content": "2"}]}]);
         assert_eq!(mended(history)[2]["content"], json!([result("t1")]));
+        let twice = json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1"), call("t1")]},
+            {"role": "user", "content": [result("t1")]}]);
+        let mended = mended(twice);
+        assert_eq!(mended[2]["content"].as_array().unwrap().len(), 2, "one for each call");
     }
 
     #[test]
@@ -378,6 +383,10 @@ mod tests {
         let reminder = text("<system-reminder>\nmind\n</system-reminder>");
         assert_eq!(messages[2]["content"], json!([result("t1"), reminder]));
         assert!(!fold_system(&mut messages));
+        let mut messages = vec![json!({"role": "system", "content": [text("a"), text(""), text("b")]})];
+        fold_system(&mut messages);
+        let reminder = text("<system-reminder>\na\n\nb\n</system-reminder>");
+        assert_eq!(messages[0]["content"], json!([reminder]));
     }
 
     #[test]

@@ -209,6 +209,12 @@ pub trait Translator {
     /// Whether the client's stream is complete: nothing upstream still sends matters.
     fn is_over(&self) -> bool;
 
+    /// Whether upstream has told how the answer ends and only its count of tokens may still come: a silence is then
+    /// as good as an [`end`](Translator::end).
+    fn is_told(&self) -> bool {
+        false
+    }
+
     /// What was heard on the way, for the ledger.
     fn heard(&self) -> &Heard;
 }
@@ -233,6 +239,11 @@ pub trait Reader {
 
     /// Takes an answer that came whole, as if it had been streamed.
     fn whole(&mut self, answer: &Value, out: &mut Vec<turn::Event>) -> Result<(), Failure>;
+
+    /// The ending is known, and what may still come is not needed for it.
+    fn is_told(&self) -> bool {
+        false
+    }
 
     /// Copilot's own price of the call, once it is known.
     fn nano_aiu(&self) -> Option<u64>;

@@ -413,11 +413,11 @@ fn kind_in_stream(said: &Said) -> Kind {
     }
 }
 
-/// Whether coming back later helps.
+/// Whether coming back later helps. A quota that is used up is no window.
 fn may_retry(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::RateLimited | Kind::Overloaded | Kind::UpstreamUnavailable | Kind::UpstreamFailed | Kind::Payment
+        Kind::RateLimited | Kind::Overloaded | Kind::UpstreamUnavailable | Kind::UpstreamFailed
     )
 }
 

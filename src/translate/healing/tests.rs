@@ -35,6 +35,37 @@ fn k023_an_extra_input_goes_and_is_remembered() {
 }
 
 #[test]
+fn the_form_of_an_answer_is_given_up_only_where_the_settings_say_so() {
+    let format = json!({"type": "json_schema", "schema": {}});
+    for path in ["output_config.format", "output_config"] {
+        let refusal = Failure::new(Kind::BadRequest, format!("{path}: Extra inputs are not permitted"));
+        let heal = |best_effort, config: Value| {
+            let mut request = outgoing(json!({"model": "m", "output_config": config}));
+            let healed = heal(
+                Protocol::Messages,
+                &refusal,
+                &mut request,
+                &Facts::new(),
+                best_effort,
+                &[],
+            );
+            (healed.is_some(), Value::Object(request.body))
+        };
+        let asked = json!({"format": format});
+        assert!(!heal(false, asked.clone()).0, "{path}");
+        assert_eq!(heal(true, asked), (true, json!({"model": "m"})), "nothing empty stays");
+    }
+    let message = "output_config: Extra inputs are not permitted";
+    let (body, _) = once(Protocol::Messages, message, json!({"output_config": {"effort": "low"}})).unwrap();
+    assert_eq!(body, json!({}));
+    let body = json!({"response_format": {"type": "json_object"}});
+    assert_eq!(
+        once(Protocol::Chat, "Unsupported parameter: 'response_format'", body),
+        None
+    );
+}
+
+#[test]
 fn a_path_widens_to_its_column_and_passes_over_variant_names() {
     let body = json!({"tools": [{"name": "a", "x": 1}, {"name": "b", "x": 2}],
         "messages": [{"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral", "scope": "g"}}]}]});

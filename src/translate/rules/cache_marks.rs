@@ -97,10 +97,21 @@ pub fn mark_chat(messages: &mut [Value], marked: &[usize], model: &Model) {
     }
 }
 
-/// Brings a Messages body that keeps its protocol down to four marks: the last of the tools, the last of the system
-/// prompt, then the latest of the messages.
+/// Brings a Messages body that keeps its protocol down to four marks, if it has more: the last of the tools, the last of
+/// the system prompt, then the latest of the messages.
 pub fn trim(body: &mut Object) {
-    let mut left = MOST;
+    // A mark for the whole request is placed by the model, and is one of the four.
+    let mut left = MOST - usize::from(body.get("cache_control").is_some_and(|mark| !mark.is_null()));
+    let lists = ["tools", "system", "messages"];
+    if lists
+        .into_iter()
+        .filter_map(|key| body.get(key))
+        .map(count)
+        .sum::<usize>()
+        <= left
+    {
+        return;
+    }
     let last_of = |value: Option<&Value>| value.map(list).unwrap_or_default().iter().rposition(has_mark);
     let tool = last_of(body.get("tools"));
     let system = last_of(body.get("system"));
@@ -143,6 +154,15 @@ fn trim_blocks(content: &mut Value, left: &mut usize) {
         if let Some(inner) = peek_mut(block, "content") {
             trim_blocks(inner, left);
         }
+    }
+}
+
+/// The marks at any depth.
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(entries) => entries.iter().map(count).sum(),
+        Value::Object(object) => usize::from(has_mark(value)) + object.get("content").map_or(0, count),
+        _ => 0,
     }
 }
 
@@ -189,6 +209,20 @@ mod tests {
         assert!(!kept(&body["system"][0]) && kept(&body["system"][1]));
         assert!(!kept(&body["messages"][0]["content"][0]));
         assert!(kept(&body["messages"][1]["content"][0]) && kept(&body["messages"][1]["content"][1]));
+    }
+
+    #[test]
+    fn k020_up_to_four_marks_stay_wherever_they_are() {
+        let marked = |text: &str| json!({"type": "text", "text": text, "cache_control": {"type": "ephemeral"}});
+        let body = json!({"tools": [{"name": "t"}], "system": [marked("a"), marked("b")],
+            "messages": [{"content": [marked("c")]}, {"content": [{"type": "tool_result", "content": [marked("d")]}]}]});
+        let mut same = body.clone();
+        trim(same.as_object_mut().unwrap());
+        assert_eq!(same, body);
+        let mut fifth = body;
+        fifth["cache_control"] = mark();
+        trim(fifth.as_object_mut().unwrap());
+        assert!(!has_mark(&fifth["system"][0]) && has_mark(&fifth["system"][1]));
     }
 
     #[test]

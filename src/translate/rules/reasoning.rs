@@ -150,7 +150,7 @@ impl Wish {
             // Nothing is known of the model: the client's own words are the best guess.
             self.spoken.clone()
         } else if self.effort == Some(Effort::None) {
-            reasons(model).then(|| json!({"type": "disabled"}))
+            reasons(model).then(|| self.in_form(json!({"type": "disabled"})))
         } else if !self.on {
             None
         } else if self.wants_budget(model) {
@@ -159,7 +159,7 @@ impl Wish {
             model
                 .supports
                 .adaptive_thinking
-                .then(|| self.with_display(json!({"type": "adaptive"})))
+                .then(|| self.in_form(json!({"type": "adaptive"})))
         };
         let has_budget = thinking.as_ref().is_some_and(|thinking| thinking["type"] == "enabled");
         let effort = self
@@ -200,14 +200,18 @@ impl Wish {
         let limit = sampling::limit(Protocol::Messages, out);
         let budget = within(asked, model, most, limit).filter(|_| limit.is_none_or(|limit| limit >= LEAST_LIMIT));
         match budget {
-            Some(budget) => self.with_display(json!({"type": "enabled", "budget_tokens": budget})),
+            Some(budget) => self.in_form(json!({"type": "enabled", "budget_tokens": budget})),
             None => json!({"type": "disabled"}),
         }
     }
 
-    fn with_display(&self, mut thinking: Value) -> Value {
-        if let Some(display) = self.spoken.as_ref().and_then(|spoken| spoken.get("display")) {
-            thinking["display"] = display.clone();
+    /// A form of thinking, with whatever else the client said of it.
+    fn in_form(&self, mut thinking: Value) -> Value {
+        let spoken = self.spoken.as_ref().and_then(Value::as_object);
+        for (key, value) in spoken.into_iter().flatten() {
+            if !matches!(key.as_str(), "type" | "budget_tokens") {
+                thinking[key] = value.clone();
+            }
         }
         thinking
     }
@@ -363,6 +367,18 @@ mod tests {
         let out = written(Messages, Messages, new_claude(&["medium"]), asked.clone(), asked);
         assert_eq!(out["output_config"], json!({"format": {}, "effort": "medium"}));
         assert_eq!(out["thinking"], json!({"type": "adaptive"}));
+    }
+
+    #[test]
+    fn k024_k025_what_else_the_client_says_of_thinking_stays() {
+        let asked = json!({"thinking": {"type": "adaptive", "display": "omitted", "new": 1}});
+        let out = written(Messages, Messages, new_claude(&[]), asked.clone(), asked.clone());
+        assert_eq!(out, asked);
+        let out = written(Messages, Messages, old_claude(), asked.clone(), asked);
+        assert_eq!(
+            out["thinking"],
+            json!({"type": "enabled", "budget_tokens": 1024, "display": "omitted", "new": 1})
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ const MOST_STOPS: usize = 4;
 /// sequences that upstream cannot watch for, for `Reply.stops`. Comes before
 /// [`Wish::write`](super::reasoning::Wish::write), which keeps thinking inside the limit.
 pub fn write(client: Protocol, way: Protocol, body: &Object, out: &mut Object, context: &Context) -> Vec<String> {
-    write_limit(way, limit(client, body), out, context);
+    // Messages has no answer without a limit: a client that leaves it out means the model's own, on every way.
+    let unsaid = context.model.limits.output.filter(|_| client == Protocol::Messages);
+    write_limit(way, limit(client, body).or(unsaid), out, context);
     write_drawing(client, way, body, out, context.model);
     let stops = stops(client, body);
     match way {
@@ -47,7 +49,7 @@ pub fn limit(client: Protocol, body: &Object) -> Option<u64> {
 }
 
 /// Puts the limit into an upstream body, no higher than the model goes. Without one the model's own is asked for, since
-/// upstream's default is small; Responses has no such default.
+/// upstream's default is small; not so that of Responses.
 pub fn write_limit(way: Protocol, asked: Option<u64>, out: &mut Object, context: &Context) {
     let most = context.model.limits.output;
     let asked = asked.or(if way == Protocol::Responses { None } else { most });
@@ -166,7 +168,11 @@ mod tests {
             written(Chat, Messages, "claude-a", json!({"stop": "x"})).0,
             json!({"max_tokens": 16000, "stop_sequences": ["x"]})
         );
-        assert_eq!(written(Messages, Responses, "gpt-5", json!({})).0, json!({}));
+        assert_eq!(
+            written(Messages, Responses, "gpt-5", json!({"max_tokens": null})).0,
+            json!({"max_output_tokens": 16000})
+        );
+        assert_eq!(written(Chat, Responses, "gpt-5", json!({})).0, json!({}));
     }
 
     #[test]

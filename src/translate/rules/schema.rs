@@ -2,16 +2,19 @@
 
 use serde_json::{Value, json};
 
+use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::translate::Object;
 
-/// The schema of a tool's arguments as this model takes it; a missing one allows nothing in particular.
-pub fn of_tool(schema: &Value, model: &Model) -> Value {
+/// The schema of a tool's arguments as this model takes it this way; a missing one allows nothing in particular.
+pub fn of_tool(schema: &Value, way: Protocol, model: &Model) -> Value {
     let mut schema = match schema {
         Value::Object(schema) => schema.clone(),
         _ => Object::new(),
     };
-    schema.shift_remove("$schema");
+    if way == Protocol::Messages {
+        schema.shift_remove("$schema");
+    }
     if model.is_gemini() {
         clean_for_gemini(&mut schema);
     }
@@ -154,7 +157,10 @@ mod tests {
     #[test]
     fn a_missing_schema_is_an_empty_object() {
         let gpt = model(json!({"id": "gpt-4.1"}));
-        assert_eq!(of_tool(&Value::Null, &gpt), json!({"type": "object", "properties": {}}));
+        assert_eq!(
+            of_tool(&Value::Null, Protocol::Responses, &gpt),
+            json!({"type": "object", "properties": {}})
+        );
     }
 
     #[test]
@@ -162,7 +168,8 @@ mod tests {
         let claude = model(json!({"id": "claude-sonnet-4.5"}));
         let schema = json!({"$schema": "x", "type": "object", "z": 1, "properties": {"b": {}, "a": {"const": 1}}});
         let expected = r#"{"type":"object","z":1,"properties":{"b":{},"a":{"const":1}}}"#;
-        assert_eq!(of_tool(&schema, &claude).to_string(), expected);
+        assert_eq!(of_tool(&schema, Protocol::Messages, &claude).to_string(), expected);
+        assert_eq!(of_tool(&schema, Protocol::Chat, &claude), schema);
     }
 
     #[test]
@@ -172,10 +179,16 @@ mod tests {
             "a": {"type": ["string", "null"], "format": "uri"}, "b": {"const": 3}, "c": {"type": "object", "additionalProperties": {}}}});
         let expected = json!({"type": "object", "properties": {
             "a": {"type": "string", "nullable": true}, "b": {"enum": [3]}, "c": {"type": "object"}}});
-        assert_eq!(of_tool(&schema, &gemini), expected);
+        assert_eq!(of_tool(&schema, Protocol::Chat, &gemini), expected);
         let either =
             json!({"anyOf": [{"properties": {"x": {"type": "string"}}}, {"properties": {"y": {"type": "string"}}}]});
-        assert_eq!(of_tool(&either, &gemini)["properties"].as_object().unwrap().len(), 2);
+        assert_eq!(
+            of_tool(&either, Protocol::Chat, &gemini)["properties"]
+                .as_object()
+                .unwrap()
+                .len(),
+            2
+        );
     }
 
     #[test]

@@ -122,10 +122,13 @@ fn k144_a_used_up_quota_is_payment() {
         ("insufficient_quota", Some("insufficient_quota"))
     );
     assert!(failure.message.contains("used up") && failure.message.ends_with("You have no quota"));
-    assert_eq!(
-        plain(429, r#"{"error":{"message":"x","code":"quota_exceeded:free"}}"#).kind,
-        Kind::Payment
+    let wait = [("retry-after".to_owned(), "99999".to_owned())];
+    let failure = read(
+        429,
+        &wait,
+        br#"{"error":{"message":"x","code":"quota_exceeded:free"},"retry_after":5}"#,
     );
+    assert_eq!((failure.kind, failure.retry_after), (Kind::Payment, None));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn offer(out: &mut Object, model: &Model) {
     }
     for tool in out.get_mut("tools").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(function) = tool.get_mut("function").and_then(Value::as_object_mut) {
-            let parameters = schema::of_tool(field(function, "parameters"), model);
+            let parameters = schema::of_tool(field(function, "parameters"), Chat, model);
             function.insert("parameters".into(), parameters);
         }
     }

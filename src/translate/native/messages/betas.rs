@@ -72,9 +72,9 @@ pub fn takes_system(context: &Context) -> bool {
     }
 }
 
-/// Removes from a body what it may not hold without a token that upstream has refused.
+/// Removes from a body what it may not hold without a token that upstream has refused, and what calls for one in vain.
 pub fn drop_unwelcome(body: &mut Object, context: &Context) {
-    if is_refused(CONTEXT, context) {
+    if is_refused(CONTEXT, context) || field(body, "context_management").is_null() {
         body.shift_remove("context_management");
     }
     if is_refused(TOOL_USE, context) {

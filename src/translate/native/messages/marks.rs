@@ -44,13 +44,15 @@ fn clean_mark(holder: &mut Object, keep_ttl: bool) {
         Some("thinking" | "redacted_thinking") => true,
         _ => holder.get("defer_loading") == Some(&json!(true)),
     };
-    if takes_none {
-        holder.shift_remove("cache_control");
-    } else if let Some(Value::Object(mark)) = holder.get_mut("cache_control") {
-        mark.shift_remove("scope");
-        if !keep_ttl {
-            mark.shift_remove("ttl");
+    match holder.get_mut("cache_control") {
+        Some(Value::Object(mark)) if !takes_none => {
+            mark.shift_remove("scope");
+            if !keep_ttl {
+                mark.shift_remove("ttl");
+            }
         }
+        // SDKs write "no mark" as null.
+        _ => drop(holder.shift_remove("cache_control")),
     }
 }
 

@@ -219,6 +219,7 @@ impl Translator for Relay {
         if let Some(message) = answer.as_object_mut() {
             message.shift_remove("copilot_usage");
             message.insert("model".into(), self.reply.model.clone().into());
+            fill_usage(message, &USAGE, 0);
             for block in message
                 .get_mut("content")
                 .and_then(Value::as_array_mut)
@@ -442,13 +443,18 @@ mod tests {
     }
 
     #[test]
-    fn k057_a_nameless_event_gets_its_name() {
-        let frames: Vec<Frame> = [start(), ending(), stop()]
-            .into_iter()
-            .map(|frame| Frame::data(frame.data))
-            .collect();
-        for frame in pass(&mut relay(), &frames).unwrap() {
-            assert_eq!(frame.name.as_deref(), data(&frame)["type"].as_str().map(str::as_bytes));
+    fn k057_an_event_is_named_by_its_data_where_its_name_is_none() {
+        let renames: [fn(Bytes) -> Frame; 2] = [Frame::data, |data| Frame::named("message", data)];
+        for rename in renames {
+            let frames: Vec<Frame> = [start(), ending(), stop()]
+                .into_iter()
+                .map(|frame| rename(frame.data))
+                .collect();
+            let passed = pass(&mut relay(), &frames).unwrap();
+            assert_eq!(passed.len(), 3);
+            for frame in passed {
+                assert_eq!(frame.name.as_deref(), data(&frame)["type"].as_str().map(str::as_bytes));
+            }
         }
     }
 

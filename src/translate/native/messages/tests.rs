@@ -170,6 +170,11 @@ fn k019_k021_marks_are_only_what_copilot_knows() {
     let out = sent(opus(), body.clone());
     assert_eq!(out["system"], json!([marked(text("S"))]));
     assert_eq!(out["messages"][1]["content"][0], thinking("t", "E"));
+    let mut unmarked = text("S");
+    unmarked["cache_control"] = Value::Null;
+    let out = sent(opus(), json!({"system": [unmarked], "context_management": null}));
+    assert_eq!(out["system"], json!([text("S")]));
+    assert_eq!(out.get("context_management"), None);
 
     let mut fixture = Fixture::new(opus());
     fixture.tuning.keep_cache_ttl = true;

@@ -130,7 +130,7 @@ impl<'a> Toolbox<'a> {
             .collect();
     }
 
-    fn read_choice(&mut self, client: Protocol, body: &Object, dropped: &[String]) -> Result<(), Failure> {
+    fn read_choice(&mut self, client: Protocol, body: &Object, dropped: &[typed::Dropped]) -> Result<(), Failure> {
         let asked = field(body, "tool_choice");
         self.parallel = match client {
             Protocol::Messages => (asked["disable_parallel_tool_use"] == true).then_some(false),
@@ -147,15 +147,15 @@ impl<'a> Toolbox<'a> {
         };
         if self.choice == Some(Choice::Required)
             && self.tools.is_empty()
-            && let Some(kind) = dropped.first()
+            && let Some(tool) = dropped.first()
         {
-            return Err(self.unsupported(kind));
+            return Err(self.unsupported(&tool.kind));
         }
         Ok(())
     }
 
     /// A named tool, or a tool named by its type.
-    fn forced(&self, kind: &str, asked: &Value, dropped: &[String]) -> Result<Choice, Failure> {
+    fn forced(&self, kind: &str, asked: &Value, dropped: &[typed::Dropped]) -> Result<Choice, Failure> {
         let holder = [&asked["function"], &asked["custom"]]
             .into_iter()
             .find(|holder| holder.is_object());
@@ -167,10 +167,10 @@ impl<'a> Toolbox<'a> {
             .iter()
             .find(|tool| tool.upstream_name() == wanted || tool.name == name)
             .map(|tool| Choice::Named(tool.upstream_name()));
-        let is_dropped = |one: &&String| *one == name || *one == kind || one.starts_with(&format!("{name}_2"));
-        match (found, dropped.iter().find(is_dropped)) {
+        let is_meant = |tool: &&typed::Dropped| tool.name == name || tool.kind == kind;
+        match (found, dropped.iter().find(is_meant)) {
             (Some(choice), _) => Ok(choice),
-            (None, Some(kind)) => Err(self.unsupported(kind)),
+            (None, Some(tool)) => Err(self.unsupported(&tool.kind)),
             (None, None) => Err(Failure::bad(
                 "tool_choice",
                 format!("tool_choice: no tool is named '{name}'"),
@@ -287,7 +287,7 @@ impl<'a> Toolbox<'a> {
                 (description, schema, None)
             }
         };
-        let schema = schema::of_tool(&schema, self.model);
+        let schema = schema::of_tool(&schema, self.way, self.model);
         let mut definition = match self.way {
             Protocol::Messages => json!({"name": name, "input_schema": schema}),
             Protocol::Chat => json!({"type": "function", "function": {"name": name, "parameters": schema}}),

@@ -157,6 +157,18 @@ fn k052_a_choice_that_forces_a_dropped_tool_is_refused() {
         .unwrap_err();
         assert_eq!(failure.status(Messages), 400);
     }
+    let tools = json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "code_execution_20250825", "name": "py"}]);
+    for (choice, kind) in [
+        (json!({"type": "tool", "name": "web_search"}), "web_search_20250305"),
+        (json!({"type": "tool", "name": "py"}), "code_execution_20250825"),
+    ] {
+        let body = json!({"tools": tools, "tool_choice": choice});
+        let failure = read(Messages, Chat, &fixture(GPT), &body).unwrap_err();
+        assert_eq!(
+            failure.message,
+            format!("Tool type {kind} is not supported by model gpt-5.4")
+        );
+    }
     let body = json!({"tools": [{"type": "file_search"}], "tool_choice": {"type": "file_search"}});
     let failure = read(Responses, Chat, &fixture(GPT), &body).unwrap_err();
     assert_eq!(

@@ -9,11 +9,29 @@ use super::history::Call;
 use super::{Offer, Tool, field, list};
 use crate::translate::{ClientTool, Object};
 
-/// A client's tools, and the types of those that no other upstream can have.
+/// A client's tools, and those that no other upstream can have.
 #[derive(Debug, Default)]
 pub struct Shelf {
     pub tools: Vec<Tool>,
-    pub dropped: Vec<String>,
+    pub dropped: Vec<Dropped>,
+    /// The web search among the tools.
+    search: Option<Dropped>,
+}
+
+/// A tool that is left out: its name, if it has one, and its type as the client wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropped {
+    pub name: String,
+    pub kind: String,
+}
+
+impl Dropped {
+    fn of(tool: &Value, kind: &str) -> Self {
+        Self {
+            name: tool["name"].as_str().unwrap_or(kind).to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
 }
 
 impl Shelf {
@@ -24,7 +42,10 @@ impl Shelf {
             // Their types end in a date: `bash_20250124`.
             let offer = match kind.split_once("_20").map_or(kind, |(family, _)| family) {
                 "custom" => function(&tool["input_schema"], &tool["strict"]),
-                "web_search" => web_search(tool),
+                "web_search" => {
+                    self.search = Some(Dropped::of(tool, kind));
+                    web_search(tool)
+                }
                 "bash" => function(&bash(), &Value::Null),
                 "text_editor" => function(&editor(&["view", "create", "str_replace", "insert"]), &Value::Null),
                 "memory" => {
@@ -32,7 +53,7 @@ impl Shelf {
                     function(&editor(&commands), &Value::Null)
                 }
                 _ => {
-                    self.dropped.push(kind.to_owned());
+                    self.dropped.push(Dropped::of(tool, kind));
                     continue;
                 }
             };
@@ -59,7 +80,8 @@ impl Shelf {
                 let name = function_of["name"].as_str().unwrap_or_default();
                 self.push(name, None, &function_of["description"], offer);
             } else {
-                self.dropped.push(tool["type"].as_str().unwrap_or("unknown").to_owned());
+                let kind = tool["type"].as_str().unwrap_or("unknown");
+                self.dropped.push(Dropped::of(tool, kind));
             }
         }
         // The form that was there before tools.
@@ -102,7 +124,7 @@ impl Shelf {
                 }
                 "tool_search" => continue,
                 _ => {
-                    self.dropped.push(kind.to_owned());
+                    self.dropped.push(Dropped::of(tool, kind));
                     continue;
                 }
             };
@@ -131,7 +153,7 @@ impl Shelf {
         let before = self.tools.len();
         self.tools.retain(|tool| !tool.is_search());
         if self.tools.len() < before {
-            self.dropped.push("web_search".to_owned());
+            self.dropped.extend(self.search.take());
         }
     }
 }
