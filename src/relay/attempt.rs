@@ -47,7 +47,7 @@ impl Relay {
             journal.sent_by(way);
             let refused = match self.open(call, target, way, &mut request, cause).await {
                 Ok(opened) => return Ok(opened),
-                Err(refused) => refused,
+                Err(refused) => sized(client, way, refused),
             };
             if is_wrong_endpoint(&refused.failure) && ways.len() > 1 && !rerouted {
                 rerouted = true;
@@ -241,6 +241,14 @@ fn is_wrong_endpoint(failure: &Failure) -> bool {
         || text.contains("not supported via this endpoint")
 }
 
+/// Chat takes smaller bodies than its models' windows; a Responses client makes room where its context is too long.
+fn sized(client: Protocol, way: Protocol, mut refused: Error) -> Error {
+    if (client, way, refused.failure.kind) == (Protocol::Responses, Protocol::Chat, Kind::TooLarge) {
+        refused.failure.kind = Kind::ContextOverflow;
+    }
+    refused
+}
+
 fn endpoint(way: Protocol) -> Endpoint {
     match way {
         Protocol::Chat => Endpoint::Chat,
@@ -275,6 +283,16 @@ mod tests {
         let needs = needs(Protocol::Chat, body.as_object().unwrap(), &memory);
         assert!(needs.tools && needs.no_reasoning && needs.tools_need_responses);
         assert_eq!(needs.refused, [Protocol::Chat]);
+    }
+
+    #[test]
+    fn a_body_too_large_for_chat_is_a_context_too_long_for_a_responses_client() {
+        let kind = |client| {
+            let refused = Failure::new(Kind::TooLarge, "too big").into();
+            sized(client, Protocol::Chat, refused).failure.kind
+        };
+        assert_eq!(kind(Protocol::Responses), Kind::ContextOverflow);
+        assert_eq!(kind(Protocol::Messages), Kind::TooLarge);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub fn mend(messages: &mut Vec<Value>, thinks: bool, context: &Context) -> Vec<V
     }
     drop_unreadable(messages, context.model);
     if thinks {
+        // An answer begins with its thinking, also where a translation wrote it in several messages.
+        history::merge_same_role(messages);
         thoughts::restore_messages(messages, context.memory, context.model);
     }
     for message in messages.iter_mut() {
