@@ -438,7 +438,10 @@ mod tests {
             assert_eq!(resolved.model.id, "gpt-4.1", "{spelled}");
         }
         let to_itself = [("claude-haiku-4.5", "haiku"), ("sonnet", "claude-sonnet-4-5")];
-        for (asked, id) in [("haiku", "claude-haiku-4.5"), ("claude-sonnet-4-5", "claude-sonnet-4.5")] {
+        for (asked, id) in [
+            ("haiku", "claude-haiku-4.5"),
+            ("claude-sonnet-4-5", "claude-sonnet-4.5"),
+        ] {
             assert_eq!(resolve_with(asked, &to_itself, Fallback::Off).unwrap().model.id, id);
         }
     }

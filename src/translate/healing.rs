@@ -226,7 +226,8 @@ fn limit_name(case: &mut Case) -> Option<Outcome> {
 
 fn reasoning_effort(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
-    let about_effort = case.code == "invalid_reasoning_effort" || lower.contains("effort") || case.param.contains("effort");
+    let about_effort =
+        case.code == "invalid_reasoning_effort" || lower.contains("effort") || case.param.contains("effort");
     let (_, listed) = lower.split_once("supported values").filter(|_| about_effort)?;
     let words = listed.split(|letter: char| !letter.is_ascii_lowercase());
     let mut accepted: Vec<Effort> = words.filter_map(Effort::read).collect();

@@ -1,14 +1,12 @@
 //! A Messages history put in the order Copilot demands, and the calls of any history. Knows neither models nor tools.
 
-use std::collections::HashSet;
-
 use serde_json::{Value, json};
 
 use super::Object;
 use crate::protocol::Protocol;
 
 /// Said where a history needs a message of a person and has none.
-const NOTHING_SAID: &str = ".";
+pub const NOTHING_SAID: &str = ".";
 const GO_ON: &str = "Please continue.";
 const NO_RESULT: &str = "Tool result unavailable.";
 
@@ -150,21 +148,24 @@ fn answer(message: &mut Value, open: &[String]) {
         return;
     }
     let mut blocks = blocks_of(message["content"].take());
-    let mut answered = HashSet::new();
+    // Some models give one id to several calls: each wants a result of its own.
+    let mut waiting: Vec<&String> = open.iter().collect();
     let mut orphans = Vec::new();
-    blocks.retain_mut(|block| {
+    blocks.retain(|block| {
         if block["type"] != "tool_result" {
             return true;
         }
         let id = block["tool_use_id"].as_str().unwrap_or_default();
+        if let Some(at) = waiting.iter().position(|call| *call == id) {
+            waiting.remove(at);
+            return true;
+        }
         if !open.iter().any(|call| call == id) {
             orphans.push(orphan(id, &block["content"]));
-            return false;
         }
-        answered.insert(id.to_owned())
+        false
     });
-    let missing = open.iter().filter(|id| !answered.contains(*id)).map(|id| no_result(id));
-    let missing: Vec<Value> = missing.collect();
+    let missing: Vec<Value> = waiting.into_iter().map(|id| no_result(id)).collect();
     let results = blocks.iter().take_while(|block| block["type"] == "tool_result").count();
     blocks.splice(results..results, missing.into_iter().chain(orphans));
     message["content"] = Value::Array(blocks);
@@ -226,12 +227,9 @@ pub fn call_ids(client: Protocol, body: &Object) -> Vec<String> {
 /// The ids of the calls in one Messages message.
 fn calls_in(message: &Value) -> Vec<String> {
     let blocks = message["content"].as_array().into_iter().flatten();
-    let mut seen = HashSet::new();
     blocks
         .filter(|block| block["type"] == "tool_use")
-        .filter_map(|block| block["id"].as_str())
-        .filter(|id| seen.insert(*id))
-        .map(str::to_owned)
+        .filter_map(|block| Some(block["id"].as_str()?.to_owned()))
         .collect()
 }
 
@@ -318,6 +316,24 @@ mod tests {
         let history = json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1")]},
             {"role": "user", "content": [result("t1"), {"type": "tool_result", "tool_use_id": "t1", "content": "2"}]}]);
         assert_eq!(mended(history)[2]["content"], json!([result("t1")]));
+    }
+
+    #[test]
+    fn k009_calls_of_one_id_have_a_result_each() {
+        let calls =
+            json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1"), call("t1")]}]);
+        let answered = |results: Value| {
+            let mut history = calls.clone();
+            history
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"role": "user", "content": results}));
+            mended(history)[2]["content"].clone()
+        };
+        let missing = no_result("t1");
+        assert_eq!(answered(json!([result("t1")])), json!([result("t1"), missing]));
+        let both = json!([result("t1"), result("t1")]);
+        assert_eq!(answered(json!([result("t1"), result("t1"), result("t1")])), both);
     }
 
     #[test]

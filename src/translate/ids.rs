@@ -70,6 +70,10 @@ mod tests {
         assert_eq!(first.len(), 36);
         let call = one.mint_call("call_");
         assert_eq!(call.len(), 29);
-        assert!(call["call_".len()..].bytes().all(|letter| letter.is_ascii_alphanumeric()));
+        assert!(
+            call["call_".len()..]
+                .bytes()
+                .all(|letter| letter.is_ascii_alphanumeric())
+        );
     }
 }
