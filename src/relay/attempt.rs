@@ -236,7 +236,7 @@ fn refused_with(memory: &Memory, way: Protocol) -> Value {
 /// Upstream says that this model does not answer there.
 fn is_wrong_endpoint(failure: &Failure) -> bool {
     let text = failure.message.to_ascii_lowercase();
-    failure.code.as_deref() == Some("unsupported_api_for_model")
+    failure.kind == Kind::UnsupportedEndpoint
         || text.contains("not accessible via the")
         || text.contains("not supported via this endpoint")
 }
@@ -271,6 +271,7 @@ pub(super) fn now_unix() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::upstream_failure;
 
     #[test]
     fn what_was_learned_becomes_a_need() {
@@ -302,5 +303,11 @@ mod tests {
             "model \"x\" is not accessible via the /chat/completions endpoint"
         ));
         assert!(!refused("The requested model is not supported."));
+        let by_code = upstream_failure::read(
+            404,
+            &[],
+            br#"{"error":{"message":"no","code":"unsupported_api_for_model"}}"#,
+        );
+        assert!(is_wrong_endpoint(&by_code));
     }
 }
