@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn k099_upstream_is_never_asked_nothing() {
-        let sent = sent(&json!({"model": "x", "messages": [{"role": "user", "content": ""}]}));
+        let sent = sent(&json!({"model": "x", "messages": [{"role": "user", "content": []}]}));
         assert_eq!(sent.body["input"], json!([said("user", ".")]));
     }
 
