@@ -111,8 +111,8 @@ fn there(bencher: Bencher, name: &str, bytes: usize) {
     };
     bencher.counter(BytesCount::new(body.len())).bench_local(|| {
         let object = json::object(black_box(&body)).expect("an object");
-        let outgoing = pairs::outgoing(client, way, &object, &context).expect("a request");
-        serde_json::to_vec(&outgoing.body)
+        let outgoing = pairs::outgoing(client, way, object.clone(), &context).expect("a request");
+        json::text(&outgoing.body, body.len())
     });
 }
 

@@ -15,6 +15,7 @@
 //! routing      which model a name means, by which protocol, on whose account
 //! store        the disk: the GitHub token's private file
 //! protocol     the ground: words on the wire · telemetry: log set-up · secret: a text that will not print itself
+//!              · room: how much may be held whole at once
 //! ```
 //!
 //! A request's path is [`relay::Relay::generate`]. Where to look:
@@ -34,6 +35,7 @@ pub mod config;
 pub mod http;
 pub mod protocol;
 pub mod relay;
+pub mod room;
 pub mod routing;
 pub mod secret;
 pub mod server;

@@ -13,15 +13,15 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::actors::Actors;
 use crate::actors::approval::{ApprovalActor, Asker, Attach};
-use crate::actors::catalog::{CatalogActor, GetCatalog};
+use crate::actors::catalog::{CatalogActor, FetchError, GetCatalog};
 use crate::actors::memory::MemoryActor;
 use crate::actors::quota::{GetUsage, QuotaActor};
 use crate::actors::rate_limiter::RateLimiterActor;
 use crate::actors::recorder::RecorderActor;
 use crate::actors::token::{ExchangeError, Exchanged, GetCredential, Invalidate, TokenActor};
-use crate::config::Settings;
+use crate::actors::{Actors, Published};
+use crate::config::{self, Settings};
 use crate::http::{self, Doors};
 use crate::protocol::catalog::Catalog;
 use crate::relay::Relay;
@@ -54,6 +54,11 @@ pub enum Error {
 }
 
 impl Error {
+    fn bind((host, port): (&str, u16), source: std::io::Error) -> Self {
+        let address = format!("{host}:{port}");
+        Self::Bind { address, source }
+    }
+
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bind { source, .. } => match source.kind() {
@@ -103,6 +108,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client that does not finish the head of its request.
 const SLOW_HEAD: Duration = Duration::from_secs(10);
 
+/// Whether a server could listen there now, so that nobody signs in for a proxy that cannot start.
+pub fn check_address(settings: &config::Server) -> Result<(), Error> {
+    let address = (settings.host.as_str(), settings.port);
+    let bound = std::net::TcpListener::bind(address);
+    bound.map(drop).map_err(|source| Error::bind(address, source))
+}
+
 /// Starts everything and listens.
 pub async fn start(options: Options) -> Result<Running, Error> {
     let Options {
@@ -143,10 +155,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         .shutdown_timeout(grace.as_secs().max(1))
         .disable_signals()
         .bind(address);
-    let bind = |source| Error::Bind {
-        address: format!("{}:{}", address.0, address.1),
-        source,
-    };
+    let bind = |source| Error::bind(address, source);
     let builder = bound.map_err(bind)?;
     let address = builder
         .addrs()
@@ -205,7 +214,7 @@ impl Running {
     }
 
     /// Serves until a signal comes, then lets streams finish.
-    pub async fn wait(mut self, mut signals: Signals) -> std::io::Result<()> {
+    pub async fn wait(mut self, mut signals: Signals) -> std::io::Result<Ending> {
         tokio::select! {
             ended = &mut self.server => return flat(ended),
             () = signals.stop() => {}
@@ -214,7 +223,7 @@ impl Running {
     }
 
     /// Lets streams finish; a signal ends it at once.
-    pub async fn finish(mut self, mut signals: Signals) -> std::io::Result<()> {
+    pub async fn finish(mut self, mut signals: Signals) -> std::io::Result<Ending> {
         log::info!("shutting down; running answers have {} s", self.grace.as_secs());
         let _ = self.draining.send(true);
         actix_rt::spawn(self.handle.stop(true));
@@ -231,12 +240,22 @@ impl Running {
             }
         }
         log::warn!("stopping at once");
-        Ok(())
+        Ok(Ending::Cut)
     }
 }
 
-fn flat(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<()> {
-    ended.unwrap_or_else(|broken| Err(std::io::Error::other(broken)))
+/// How a proxy came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every answer under way was finished, or told that it ends.
+    Drained,
+    /// A second signal came first.
+    Cut,
+}
+
+fn flat(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<Ending> {
+    let ended = ended.unwrap_or_else(|broken| Err(std::io::Error::other(broken)));
+    ended.map(|()| Ending::Drained)
 }
 
 /// The ids of the models that people may choose.
@@ -259,8 +278,10 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
                 got.map(|got| exchanged(got, &settings)).map_err(exchange_error)
             }) as _
         };
-        TokenActor::new(Rc::new(exchange), chance).start()
+        TokenActor::new(Rc::new(exchange), chance)
     };
+    let credential = token.published();
+    let token = token.start();
     let catalog = {
         let (token, overrides) = (token.clone(), Rc::new(settings.models.overrides.clone()));
         let fetch = move || {
@@ -274,7 +295,14 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
                 }))
             }) as _
         };
-        CatalogActor::new(Rc::new(fetch), settings.models.refresh).start()
+        CatalogActor::new(Rc::new(fetch), settings.models.refresh)
+    };
+    let memory = MemoryActor::default();
+    let published = Published {
+        credential,
+        catalog: catalog.published(),
+        facts: memory.published(),
+        limited: settings.rate_limit.is_limiting(),
     };
     let usage = move || {
         let (github, secret) = (github.clone(), github_token.clone());
@@ -282,12 +310,13 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
     };
     Actors {
         token,
-        catalog,
+        catalog: catalog.start(),
         rate_limiter: RateLimiterActor::new(settings.rate_limit).start(),
         approval: ApprovalActor::new(settings.approval).start(),
-        memory: MemoryActor::default().start(),
+        memory: memory.start(),
         recorder: RecorderActor::default().start(),
         quota: QuotaActor::new(Rc::new(usage)).start(),
+        published,
     }
 }
 
@@ -326,15 +355,16 @@ fn exchange_error(error: github::Error) -> ExchangeError {
         message,
         permanent: error.is_permanent(),
         refused,
+        unreached: refusal.is_none(),
         retry_after,
     }
 }
 
 const MAX_CATALOG: usize = 8 << 20;
 
-async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Catalog, String> {
-    let asked = token.send(GetCredential).await.map_err(|error| error.to_string())?;
-    let credential = asked.map_err(|error| error.message)?;
+async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Catalog, FetchError> {
+    let asked = token.send(GetCredential).await.map_err(FetchError::unreached)?;
+    let credential = asked.map_err(FetchError::unreached)?;
     let access = Access {
         token: credential.token.clone(),
         base_url: credential.base_url.clone(),
@@ -343,9 +373,9 @@ async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Cat
         request_id: uuid::Uuid::new_v4().to_string(),
         ..Call::new(Endpoint::Models)
     };
-    let answer = copilot.send(&access, &call).await.map_err(|error| error.to_string())?;
+    let answer = copilot.send(&access, &call).await.map_err(FetchError::unreached)?;
     let (status, headers, success) = (answer.status, answer.headers.clone(), answer.is_success());
-    let body = answer.whole(MAX_CATALOG).await.map_err(|error| error.to_string())?;
+    let body = answer.whole(MAX_CATALOG).await.map_err(FetchError::unreached)?;
     if !success {
         let why = upstream_failure::read(status, &headers, &body).message;
         if matches!(status, 401 | 403 | 421) {
@@ -354,12 +384,12 @@ async fn fetch_models(token: &Addr<TokenActor>, copilot: &Copilot) -> Result<Cat
                 why: why.clone(),
             });
         }
-        return Err(format!("copilot answered {status}: {why}"));
+        return Err(FetchError::refused(format!("copilot answered {status}: {why}")));
     }
-    let list = serde_json::from_slice(&body).map_err(|_| "copilot's list of models is no JSON".to_owned())?;
+    let list = serde_json::from_slice(&body).map_err(|_| FetchError::refused("copilot's list of models is no JSON"))?;
     let catalog = Catalog::read(&list);
     if catalog.is_empty() {
-        Err("copilot's list of models is empty".into())
+        Err(FetchError::refused("copilot's list of models is empty"))
     } else {
         Ok(catalog)
     }

@@ -341,6 +341,20 @@ fn a_directory_that_cannot_be_written_is_said_before_anybody_signs_in() {
 }
 
 #[test]
+fn a_busy_port_is_said_before_anybody_signs_in() {
+    let program = Program::new();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port().to_string();
+    let github = FakeGitHub::new(&[("/login/device/code", &[device_start()])]);
+    let output = github
+        .on(&mut program.command(&["start", "--port", &port]))
+        .output()
+        .unwrap();
+    Ran::from(output).fails("cannot listen on 127.0.0.1", "--port");
+    assert!(github.asked.lock().unwrap().is_empty());
+}
+
+#[test]
 fn personal_tokens_are_refused_wherever_they_come_from() {
     let program = Program::new();
     for (token, kind) in [("ghp_hush", "classic"), ("github_pat_hush", "fine-grained")] {

@@ -69,7 +69,7 @@ fn outgoing(client: Protocol, way: Protocol, body: &Object) -> Result<Outgoing, 
         memory: &Memory::default(),
         hints: &Hints::default(),
     };
-    pairs::outgoing(client, way, body, &context)
+    pairs::outgoing(client, way, body.clone(), &context)
 }
 
 /// A failure as the client reads it.

@@ -30,7 +30,7 @@ fn translated(client: Protocol, way: Protocol, body: &Object) -> Object {
         memory: &Memory::default(),
         hints: &Hints::default(),
     };
-    pairs::outgoing(client, way, body, &context).unwrap().body
+    pairs::outgoing(client, way, body.clone(), &context).unwrap().body
 }
 
 /// What happens in a conversation, whatever its protocol.

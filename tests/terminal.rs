@@ -256,8 +256,13 @@ fn a_stopped_proxy_leaves_the_terminal_as_it_was() {
     assert!(!terminal.is_usual());
     terminal.tell(Signal::INT);
     terminal.sees("shutting down");
+    // What is logged stands above the question, which comes back below it.
+    terminal.sees("have 30 s\r\n  y: send it");
+    let before = terminal.seen.split("shutting down").next().unwrap();
+    let line = before.rsplit("\r\n").next().unwrap();
+    assert!(line.contains("s left) \r\x1b[K"), "{line:?}");
     terminal.tell(Signal::INT);
-    assert_eq!(terminal.code(), Some(0));
+    assert_eq!(terminal.code(), Some(130), "the answer under way was cut");
     assert!(terminal.is_usual());
     answer.join().unwrap();
 }

@@ -12,12 +12,38 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, WrapFuture,
 };
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::protocol::catalog::Catalog;
 
 /// Fetches the list, or says in one sentence why it cannot be had.
-pub type Fetch = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<Catalog, String>>>;
+pub type Fetch = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<Catalog, FetchError>>>;
+
+/// Why there is no list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchError {
+    pub message: String,
+    /// Nobody was there to say no: asking again costs nobody anything.
+    pub unreached: bool,
+}
+
+impl FetchError {
+    /// Upstream could not be asked, or broke off.
+    pub fn unreached(why: impl ToString) -> Self {
+        Self {
+            message: why.to_string(),
+            unreached: true,
+        }
+    }
+
+    /// Upstream answered, and not with a list.
+    pub fn refused(why: impl ToString) -> Self {
+        Self {
+            message: why.to_string(),
+            unreached: false,
+        }
+    }
+}
 
 /// The current list. Waits for the first one, and then never again.
 #[derive(Debug, Message)]
@@ -39,13 +65,16 @@ pub struct Snapshot {
     pub last_error: Option<String>,
 }
 
+/// The current list, once there is one.
+pub type Published = watch::Receiver<Option<Arc<Catalog>>>;
+
 type Waiter = oneshot::Sender<Result<Arc<Catalog>, String>>;
 
 /// Keeps the list of models.
 pub struct CatalogActor {
     fetch: Fetch,
     every: Duration,
-    current: Option<Arc<Catalog>>,
+    current: watch::Sender<Option<Arc<Catalog>>>,
     last_error: Option<String>,
     failures: u32,
     fetching: bool,
@@ -54,18 +83,24 @@ pub struct CatalogActor {
 
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// While upstream cannot be reached and nobody can be served.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(30);
 
 impl CatalogActor {
     pub fn new(fetch: Fetch, every: Duration) -> Self {
         Self {
             fetch,
             every,
-            current: None,
+            current: watch::Sender::new(None),
             last_error: None,
             failures: 0,
             fetching: false,
             waiters: Vec::new(),
         }
+    }
+
+    pub fn published(&self) -> Published {
+        self.current.subscribe()
     }
 
     fn refresh(&mut self, context: &mut Context<Self>) {
@@ -79,20 +114,24 @@ impl CatalogActor {
         );
     }
 
-    fn settle(&mut self, list: Result<Catalog, String>, context: &mut Context<Self>) {
+    fn settle(&mut self, list: Result<Catalog, FetchError>, context: &mut Context<Self>) {
         self.fetching = false;
         let again = match list {
             Ok(list) => {
                 self.failures = 0;
                 self.last_error = None;
-                self.current = Some(Arc::new(list));
+                self.current.send_replace(Some(Arc::new(list)));
                 self.every
             }
             Err(why) => {
-                log::warn!("failed to fetch the list of models: {why}");
+                log::warn!("failed to fetch the list of models: {}", why.message);
                 self.failures = self.failures.saturating_add(1);
-                self.last_error = Some(why);
-                pause_after(self.failures).min(self.every)
+                let longest = match why.unreached && self.current.borrow().is_none() {
+                    true => LONGEST_OUTAGE_PAUSE,
+                    false => LONGEST_PAUSE,
+                };
+                self.last_error = Some(why.message);
+                pause_after(self.failures).min(longest).min(self.every)
             }
         };
         let answer = self.answer();
@@ -108,15 +147,13 @@ impl CatalogActor {
                 .clone()
                 .unwrap_or_else(|| "the list of models is being fetched".into())
         };
-        self.current.clone().ok_or_else(why)
+        self.current.borrow().clone().ok_or_else(why)
     }
 }
 
-/// 2 s, doubled with each failure, up to two minutes.
+/// 2 s, doubled with each failure.
 fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10))
 }
 
 impl Actor for CatalogActor {
@@ -132,7 +169,7 @@ impl Handler<GetCatalog> for CatalogActor {
     type Result = ResponseFuture<Result<Arc<Catalog>, String>>;
 
     fn handle(&mut self, _: GetCatalog, _: &mut Self::Context) -> Self::Result {
-        if self.current.is_none() && self.fetching {
+        if self.current.borrow().is_none() && self.fetching {
             let (answer, waiter) = oneshot::channel();
             self.waiters.retain(|waiter| !waiter.is_closed());
             self.waiters.push(answer);
@@ -155,7 +192,7 @@ impl Handler<GetSnapshot> for CatalogActor {
     type Result = MessageResult<GetSnapshot>;
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
-        let models = self.current.as_ref().map_or(0, |list| list.models().len());
+        let models = self.current.borrow().as_ref().map_or(0, |list| list.models().len());
         MessageResult(Snapshot {
             models,
             last_error: self.last_error.clone(),
@@ -165,7 +202,7 @@ impl Handler<GetSnapshot> for CatalogActor {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     use serde_json::json;
 
@@ -182,15 +219,18 @@ mod tests {
                 if first {
                     Ok(Catalog::read(&json!({"data": [{"id": "a"}]})))
                 } else {
-                    Err("down".into())
+                    Err(FetchError::refused("down"))
                 }
             })
         });
-        let actor = CatalogActor::new(fetch, Duration::from_secs(600)).start();
+        let actor = CatalogActor::new(fetch, Duration::from_secs(600));
+        let published = actor.published();
+        let actor = actor.start();
         let asks = (0..10).map(|_| actor.send(GetCatalog));
         let lists = futures_util::future::join_all(asks).await;
         assert!(lists.into_iter().all(|list| list.unwrap().unwrap().get("a").is_some()));
         assert_eq!(calls.get(), 1);
+        assert!(published.borrow().as_ref().is_some_and(|list| list.get("a").is_some()));
         actor.send(Refresh).await.unwrap();
         tokio::task::yield_now().await;
         assert!(actor.send(GetCatalog).await.unwrap().is_ok());
@@ -205,14 +245,35 @@ mod tests {
 
     #[actix_web::test]
     async fn without_a_list_the_reason_is_told() {
-        let fetch: Fetch = Rc::new(|| Box::pin(async { Err("down".to_owned()) }));
+        let fetch: Fetch = Rc::new(|| Box::pin(async { Err(FetchError::unreached("down")) }));
         let actor = CatalogActor::new(fetch, Duration::from_secs(600)).start();
         assert_eq!(actor.send(GetCatalog).await.unwrap().unwrap_err(), "down");
     }
 
-    #[test]
-    fn failures_space_themselves_out() {
-        let pauses: Vec<u64> = (1..9).map(|failures| pause_after(failures).as_secs()).collect();
-        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
+    /// When the list is asked for, in seconds, while every answer is this.
+    async fn asked_at(answer: FetchError) -> Vec<u64> {
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let (noted, start) = (asked.clone(), tokio::time::Instant::now());
+        let fetch: Fetch = Rc::new(move || {
+            noted.borrow_mut().push(start.elapsed().as_secs());
+            let answer = answer.clone();
+            Box::pin(async { Err(answer) })
+        });
+        let _actor = CatalogActor::new(fetch, Duration::from_secs(600)).start();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        asked.take()
+    }
+
+    #[actix_web::test]
+    async fn failures_space_themselves_out_and_an_outage_is_noticed_to_be_over() {
+        tokio::time::pause();
+        assert_eq!(
+            asked_at(FetchError::refused("no")).await,
+            [0, 2, 6, 14, 30, 62, 126, 246]
+        );
+        assert_eq!(
+            asked_at(FetchError::unreached("down")).await,
+            [0, 2, 6, 14, 30, 60, 90, 120, 150, 180, 210, 240, 270]
+        );
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use serde_json::Value;
+use tokio::sync::watch;
 
-use crate::translate::{Kept, Memory};
+use crate::translate::Kept;
 
-/// What is known that a request to this model, with these calls in its history, may need.
+/// The reasoning kept for these calls.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Memory")]
+#[rtype(result = "HashMap<String, Kept>")]
 pub struct Recall {
-    pub model: String,
     pub call_ids: Vec<String>,
 }
 
@@ -50,6 +50,9 @@ pub struct RememberCount {
 pub struct GetFacts;
 
 pub type Facts = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// The facts so far, as every request reads them.
+pub type Published = watch::Receiver<Facts>;
 
 const MAX_KEPT: usize = 4096;
 const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
@@ -120,9 +123,15 @@ impl Counts {
 /// Remembers.
 #[derive(Debug, Default)]
 pub struct MemoryActor {
-    facts: Facts,
+    facts: watch::Sender<Facts>,
     stash: Stash,
     counts: Counts,
+}
+
+impl MemoryActor {
+    pub fn published(&self) -> Published {
+        self.facts.subscribe()
+    }
 }
 
 fn now() -> Instant {
@@ -145,10 +154,7 @@ impl Handler<Recall> for MemoryActor {
             let kept = self.stash.get(&call, now())?.clone();
             Some((call, kept))
         });
-        MessageResult(Memory {
-            learned: self.facts.get(&recall.model).cloned().unwrap_or_default(),
-            kept: kept.collect(),
-        })
+        MessageResult(kept.collect())
     }
 }
 
@@ -156,9 +162,11 @@ impl Handler<Learn> for MemoryActor {
     type Result = ();
 
     fn handle(&mut self, fact: Learn, _: &mut Self::Context) {
-        if self.facts.len() < MAX_MODELS || self.facts.contains_key(&fact.model) {
-            self.facts.entry(fact.model).or_default().insert(fact.key, fact.value);
-        }
+        self.facts.send_modify(|facts| {
+            if facts.len() < MAX_MODELS || facts.contains_key(&fact.model) {
+                facts.entry(fact.model).or_default().insert(fact.key, fact.value);
+            }
+        });
     }
 }
 
@@ -192,7 +200,7 @@ impl Handler<GetFacts> for MemoryActor {
     type Result = MessageResult<GetFacts>;
 
     fn handle(&mut self, _: GetFacts, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.facts.clone())
+        MessageResult(self.facts.borrow().clone())
     }
 }
 
@@ -237,7 +245,9 @@ mod tests {
 
     #[actix_web::test]
     async fn facts_and_reasoning_come_back_for_their_model_and_call() {
-        let actor = MemoryActor::default().start();
+        let actor = MemoryActor::default();
+        let facts = actor.published();
+        let actor = actor.start();
         actor
             .send(Learn {
                 model: "a".into(),
@@ -250,15 +260,12 @@ mod tests {
             .send(Keep(vec![("call_1".into(), kept("because"))]))
             .await
             .unwrap();
-        let recall = |model: &str| Recall {
-            model: model.into(),
+        let recall = Recall {
             call_ids: vec!["call_1".into(), "call_2".into()],
         };
-        let memory = actor.send(recall("a")).await.unwrap();
-        assert_eq!(
-            (memory.learned["k"].clone(), memory.kept["call_1"].text.as_str()),
-            (json!(1), "because")
-        );
-        assert!(actor.send(recall("b")).await.unwrap().learned.is_empty());
+        let kept = actor.send(recall).await.unwrap();
+        assert_eq!((kept.len(), kept["call_1"].text.as_str()), (1, "because"));
+        assert_eq!(facts.borrow()["a"]["k"], json!(1));
+        assert!(facts.borrow().get("b").is_none());
     }
 }

@@ -19,6 +19,11 @@ pub struct GetUsage;
 
 pub type Usage = Result<Arc<Value>, String>;
 
+/// Why the latest question came to nothing; `None` if it came to something, or there was none.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<String>")]
+pub struct LastError;
+
 const FRESH: Duration = Duration::from_secs(15);
 /// A failure is not asked about again for this long.
 const FAILED: Duration = Duration::from_secs(5);
@@ -82,6 +87,15 @@ impl Handler<GetUsage> for QuotaActor {
             );
         }
         Box::pin(async { waiter.await.unwrap_or_else(|_| Err("the proxy is stopping".into())) })
+    }
+}
+
+impl Handler<LastError> for QuotaActor {
+    type Result = Option<String>;
+
+    fn handle(&mut self, _: LastError, _: &mut Self::Context) -> Self::Result {
+        let (usage, _) = self.latest.as_ref()?;
+        usage.as_ref().err().cloned()
     }
 }
 

@@ -6,6 +6,8 @@
 //!         ─ too early, waiting allowed ─→ in line ─ its turn ─→ Permit
 //!         ─ too early, or the line is full ─→ Refused { retry_after }
 //! ```
+//!
+//! Where nothing is limited a call takes its permit without waiting for an answer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,6 +28,12 @@ pub struct Settings {
     pub max_queue: usize,
 }
 
+impl Settings {
+    pub fn is_limiting(&self) -> bool {
+        !self.gap.is_zero() || self.max_concurrent > 0
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -43,10 +51,10 @@ impl Default for Settings {
 #[rtype(result = "()")]
 pub struct Acquire(pub oneshot::Sender<Result<Permit, Refused>>);
 
-/// Changes the settings while running.
+/// A call goes ahead, since nothing is limited.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Reconfigure(pub Settings);
+struct Enter;
 
 /// Asks how things stand.
 #[derive(Debug, Message)]
@@ -70,6 +78,16 @@ struct Release;
 #[derive(Debug)]
 pub struct Permit {
     owner: Option<Addr<RateLimiterActor>>,
+}
+
+impl Permit {
+    /// The permit of a call that nothing limits.
+    pub(super) fn unlimited(owner: &Addr<RateLimiterActor>) -> Self {
+        owner.do_send(Enter);
+        Self {
+            owner: Some(owner.clone()),
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -202,11 +220,15 @@ impl RateLimiterActor {
     }
 
     fn permit(&mut self, context: &Context<Self>) -> Permit {
-        self.lane.grant(now());
-        self.granted += 1;
+        self.enter();
         Permit {
             owner: Some(context.address()),
         }
+    }
+
+    fn enter(&mut self) {
+        self.lane.grant(now());
+        self.granted += 1;
     }
 
     /// Serves the line as far as it may be served now, then sets the alarm for the next.
@@ -271,20 +293,19 @@ impl Handler<Acquire> for RateLimiterActor {
     }
 }
 
+impl Handler<Enter> for RateLimiterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Enter, _: &mut Self::Context) {
+        self.enter();
+    }
+}
+
 impl Handler<Release> for RateLimiterActor {
     type Result = ();
 
     fn handle(&mut self, _: Release, context: &mut Self::Context) {
         self.lane.release();
-        self.serve(context);
-    }
-}
-
-impl Handler<Reconfigure> for RateLimiterActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Reconfigure, context: &mut Self::Context) {
-        self.lane.settings = message.0;
         self.serve(context);
     }
 }
@@ -413,15 +434,13 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn looser_settings_free_the_line() {
-        let actor = RateLimiterActor::new(waiting(Duration::from_secs(3600))).start();
-        let _first = acquire(&actor).await.unwrap();
-        let waiting = actix_rt::spawn({
-            let actor = actor.clone();
-            async move { acquire(&actor).await.is_ok() }
-        });
-        tokio::task::yield_now().await;
-        actor.send(Reconfigure(Settings::default())).await.unwrap();
-        assert!(waiting.await.unwrap());
+    async fn a_call_that_nothing_limits_is_counted_all_the_same() {
+        assert!(waiting(SECOND).is_limiting() && !Settings::default().is_limiting());
+        let actor = RateLimiterActor::new(Settings::default()).start();
+        let permit = Permit::unlimited(&actor);
+        let snapshot = actor.send(GetSnapshot).await.unwrap();
+        assert_eq!((snapshot.running, snapshot.granted), (1, 1));
+        drop(permit);
+        assert_eq!(actor.send(GetSnapshot).await.unwrap().running, 0);
     }
 }

@@ -2,6 +2,7 @@
 //! Never a word of a prompt or an answer. Knows no protocol.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub struct Exchange {
     pub model_run: String,
     /// Client protocol → upstream protocol.
     pub route: String,
+    pub phase: Phase,
     /// Absent while the request runs.
     pub status: Option<u16>,
     pub duration_ms: Option<u64>,
@@ -30,6 +32,22 @@ pub struct Exchange {
     pub error: Option<String>,
     /// What was changed to make upstream take it.
     pub healed: Vec<String>,
+}
+
+/// Where a request is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// A person is asked whether it may go.
+    WaitingForApproval,
+    /// It has no permit yet.
+    #[default]
+    Queued,
+    /// Upstream has it and has answered nothing yet.
+    Upstream,
+    /// The answer goes to the client.
+    Streaming,
+    Ended,
 }
 
 /// Writes a request down, or the newer state of one that is known.
@@ -48,6 +66,8 @@ pub struct GetNews {
 pub struct News {
     /// To be given as `after` next time.
     pub revision: u64,
+    /// The proxy's clock, for telling how long a request has been running.
+    pub now_unix_ms: u64,
     /// The revision asked for is not known here: forget what was shown.
     pub reset: bool,
     pub requests: Vec<Exchange>,
@@ -84,7 +104,13 @@ impl Ring {
         if exchange.status.is_some() {
             self.count(&exchange);
         }
-        match self.requests.iter_mut().find(|(_, known)| known.id == exchange.id) {
+        // What changes is mostly young.
+        let known = self
+            .requests
+            .iter_mut()
+            .rev()
+            .find(|(_, known)| known.id == exchange.id);
+        match known {
             Some(known) => *known = (self.revision, exchange),
             None => {
                 self.requests.push_back((self.revision, exchange));
@@ -109,12 +135,13 @@ impl Ring {
         }
     }
 
-    fn news(&self, after: u64) -> News {
+    fn news(&self, after: u64, now_unix_ms: u64) -> News {
         let reset = after > self.revision || after == 0;
         let after = if reset { 0 } else { after };
         let newer = self.requests.iter().filter(|(revision, _)| *revision > after);
         News {
             revision: self.revision,
+            now_unix_ms,
             reset,
             requests: newer.map(|(_, exchange)| exchange.clone()).collect(),
             totals: self.totals.clone(),
@@ -148,8 +175,14 @@ impl Handler<GetNews> for RecorderActor {
     type Result = MessageResult<GetNews>;
 
     fn handle(&mut self, ask: GetNews, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.ring.news(ask.after))
+        MessageResult(self.ring.news(ask.after, unix_ms(SystemTime::now())))
     }
+}
+
+/// A moment as the record tells it.
+pub fn unix_ms(moment: SystemTime) -> u64 {
+    let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -170,15 +203,15 @@ mod tests {
     fn a_request_is_news_twice_and_counted_once() {
         let mut ring = Ring::default();
         ring.record(exchange("a", None));
-        let first = ring.news(0);
+        let first = ring.news(0, 0);
         assert_eq!((first.requests.len(), first.totals.requests), (1, 0));
         ring.record(exchange("a", Some(200)));
-        let second = ring.news(first.revision);
+        let second = ring.news(first.revision, 0);
         assert_eq!(
             (second.requests.len(), second.totals.requests, second.totals.tokens_in),
             (1, 1, 5)
         );
-        assert!(ring.news(second.revision).requests.is_empty());
+        assert!(ring.news(second.revision, 0).requests.is_empty());
     }
 
     #[test]
@@ -187,7 +220,7 @@ mod tests {
         for number in 0..KEPT + 50 {
             ring.record(exchange(&number.to_string(), Some(200)));
         }
-        let news = ring.news(9999);
+        let news = ring.news(9999, 0);
         assert!(news.reset);
         assert_eq!((news.requests.len(), news.totals.requests), (KEPT, (KEPT + 50) as u64));
     }

@@ -7,7 +7,8 @@
 //!                                              the next try waits, longer after each failure
 //! ```
 //!
-//! One exchange serves all: whoever asks while one is under way waits for its answer.
+//! One exchange serves all: whoever asks while one is under way waits for its answer. The credential in force is
+//! published, so that a call reads it and asks only where there is none.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use actix::{
     WrapFuture,
 };
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::secret::Secret;
 
@@ -31,6 +32,12 @@ pub struct Credential {
     pub expires: Instant,
     /// Counts the exchanges: a caller that was refused names the one it used.
     pub generation: u64,
+}
+
+impl Credential {
+    pub fn is_over(&self) -> bool {
+        now() >= self.expires
+    }
 }
 
 /// What an exchange brought.
@@ -51,6 +58,8 @@ pub struct ExchangeError {
     pub permanent: bool,
     /// It is the GitHub token itself that is of no use: only another one helps.
     pub refused: bool,
+    /// GitHub has not answered at all, so that asking again costs it nothing.
+    pub unreached: bool,
     pub retry_after: Option<Duration>,
 }
 
@@ -99,6 +108,8 @@ pub struct Snapshot {
 const MARGIN: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// An outage is to be noticed as over soon, also while nobody asks for anything.
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(40);
 /// A permanent refusal is questioned this often, in case somebody has put it right.
 const PERMANENT_PAUSE: Duration = Duration::from_secs(600);
 /// On demand, a permanent refusal is questioned this often.
@@ -167,7 +178,7 @@ impl Keeper {
         let pause = match error.retry_after {
             Some(wait) => wait,
             None if error.permanent => ON_DEMAND_PAUSE,
-            None => FIRST_PAUSE.min(pause_after(self.failures)),
+            None => FIRST_PAUSE,
         };
         now >= last + pause
     }
@@ -199,7 +210,14 @@ impl Keeper {
         let pause = match error.retry_after {
             Some(wait) => wait.max(FIRST_PAUSE),
             None if error.permanent => PERMANENT_PAUSE,
-            None => pause_after(self.failures).mul_f64(0.75 + 0.5 * jitter),
+            None => {
+                let longest = if error.unreached {
+                    LONGEST_OUTAGE_PAUSE
+                } else {
+                    LONGEST_PAUSE
+                };
+                pause_after(self.failures).min(longest).mul_f64(0.75 + 0.5 * jitter)
+            }
         };
         self.last_error = Some(error);
         pause
@@ -235,6 +253,7 @@ impl Keeper {
             message: format!("copilot refused the credential: {why}"),
             permanent: false,
             refused: false,
+            unreached: false,
             retry_after: None,
         });
         self.last_try = None;
@@ -269,11 +288,9 @@ impl Keeper {
     }
 }
 
-/// 5 s, doubled with each failure, up to five minutes.
+/// 5 s, doubled with each failure.
 fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10))
 }
 
 /// A minute before GitHub's own advice, less up to a tenth by chance; a short life leaves a fifth of it as the margin.
@@ -296,7 +313,11 @@ pub struct TokenActor {
     waiters: Vec<Waiter>,
     refreshing: bool,
     alarm: Option<SpawnHandle>,
+    published: watch::Sender<Option<Arc<Credential>>>,
 }
+
+/// The credential in force, while there is one. It may have come to its end since.
+pub type Published = watch::Receiver<Option<Arc<Credential>>>;
 
 /// More callers than this do not wait for one exchange.
 const MAX_WAITERS: usize = 10_000;
@@ -310,7 +331,20 @@ impl TokenActor {
             waiters: Vec::new(),
             refreshing: false,
             alarm: None,
+            published: watch::Sender::new(None),
         }
+    }
+
+    pub fn published(&self) -> Published {
+        self.published.subscribe()
+    }
+
+    fn publish(&self) {
+        let in_force = match self.keeper.look_up(now()) {
+            Lookup::Have(credential) => Some(credential),
+            _ => None,
+        };
+        self.published.send_replace(in_force);
     }
 
     fn refresh(&mut self, context: &mut Context<Self>) {
@@ -334,6 +368,7 @@ impl TokenActor {
                 self.keeper.failed(error, now(), (self.jitter)())
             }
         };
+        self.publish();
         for waiter in self.waiters.drain(..) {
             let answer = match self.keeper.look_up(now()) {
                 Lookup::Have(credential) => Ok(credential),
@@ -357,6 +392,7 @@ fn busy() -> ExchangeError {
         message: "no credential yet".into(),
         permanent: false,
         refused: false,
+        unreached: false,
         retry_after: None,
     }
 }
@@ -401,6 +437,7 @@ impl Handler<Invalidate> for TokenActor {
 
     fn handle(&mut self, message: Invalidate, context: &mut Self::Context) {
         if self.keeper.invalidate(message.generation, &message.why, now()) {
+            self.publish();
             self.refresh(context);
         }
     }
@@ -444,6 +481,7 @@ mod tests {
             message: "no".into(),
             permanent,
             refused: false,
+            unreached: false,
             retry_after: None,
         }
     }
@@ -477,6 +515,11 @@ mod tests {
             .map(|_| keeper.failed(error(false), start, 0.5).as_secs())
             .collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        let outage = ExchangeError {
+            unreached: true,
+            ..error(false)
+        };
+        assert_eq!(keeper.failed(outage, start, 1.0), Duration::from_secs(50));
         assert_eq!(keeper.failed(error(true), start, 0.5), PERMANENT_PAUSE);
         assert!(!keeper.may_try(start + Duration::from_secs(29)));
         assert!(keeper.may_try(start + Duration::from_secs(30)));
@@ -534,7 +577,11 @@ mod tests {
     #[actix_web::test]
     async fn one_exchange_serves_all() {
         let calls = Rc::new(Cell::new(0));
-        let actor = TokenActor::new(counting(calls.clone(), 0), || 0.0).start();
+        let actor = TokenActor::new(counting(calls.clone(), 0), || 0.0);
+        let published = actor.published();
+        let in_force = || published.borrow().as_ref().map(|credential| credential.generation);
+        let actor = actor.start();
+        assert_eq!(in_force(), None);
         let asks = (0..100).map(|_| actor.send(GetCredential));
         let answers = futures_util::future::join_all(asks).await;
         assert!(
@@ -542,7 +589,7 @@ mod tests {
                 .into_iter()
                 .all(|answer| answer.unwrap().unwrap().generation == 1)
         );
-        assert_eq!(calls.get(), 1);
+        assert_eq!((calls.get(), in_force()), (1, Some(1)));
         actor
             .send(Invalidate {
                 generation: 1,
@@ -550,6 +597,7 @@ mod tests {
             })
             .await
             .unwrap();
+        assert_eq!(in_force(), None, "whoever reads after this asks for another");
         actor
             .send(Invalidate {
                 generation: 1,
@@ -558,7 +606,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(actor.send(GetCredential).await.unwrap().unwrap().generation, 2);
-        assert_eq!(calls.get(), 2);
+        assert_eq!((calls.get(), in_force()), (2, Some(2)));
     }
 
     #[actix_web::test]

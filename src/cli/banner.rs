@@ -14,6 +14,8 @@ pub struct Banner<'a> {
     /// Clients must present a key.
     pub keyed: bool,
     pub simulated: bool,
+    /// Where the lines are to be pasted.
+    pub shell: Shell,
 }
 
 /// What stands in for a key that is not printed.
@@ -32,10 +34,7 @@ impl Banner<'_> {
             let _ = writeln!(text, "  {name:<10} {value}");
         };
         if self.simulated {
-            line(
-                "simulator",
-                "answers come from a built-in stand-in; no account, no network, no real model",
-            );
+            line("simulator", "made-up answers; no account, no network, no real model");
         }
         line("dashboard", &format!("{}/dashboard", self.url));
         let account = self.report.usage.as_ref().map(Account::read);
@@ -64,37 +63,56 @@ impl Banner<'_> {
     }
 
     fn to_paste(&self) -> String {
-        let (url, key) = (self.url, if self.keyed { YOUR_KEY } else { NO_KEY });
+        let (url, key, shell) = (self.url, if self.keyed { YOUR_KEY } else { NO_KEY }, self.shell);
         let models = &self.report.models;
         let model = |parts: &[&str]| {
             likely(models, parts)
                 .or(models.first())
                 .map_or("gpt-5-mini", String::as_str)
         };
-        let quote = |text: &str| Shell::Bash.quote(text);
-        let claude = Shell::Bash.command(
+        let claude = shell.command(
             &[("ANTHROPIC_BASE_URL", url.into()), ("ANTHROPIC_AUTH_TOKEN", key.into())],
             "claude",
         );
-        let provider = format!(
-            r#"model_providers.copilot={{name="copilot-proxy",base_url="{url}/v1",env_key="PROXY_KEY",wire_api="responses"}}"#
-        );
-        let codex = format!(
-            "PROXY_KEY={key} codex -c model_provider=copilot -c {} -m {}",
-            quote(&provider),
-            quote(model(&["codex", "gpt-5", "gpt"]))
-        );
-        let question = serde_json::json!({"model": model(&["gpt-5-mini", "mini", "gpt"]), "messages": [{"role": "user", "content": "Hello"}]});
-        let authorization = if self.keyed {
-            format!(" -H {}", quote(&format!("authorization: Bearer {key}")))
-        } else {
-            String::new()
-        };
-        let curl = format!(
-            "curl {url}/v1/chat/completions{authorization} -H 'content-type: application/json' -d {}",
-            quote(&question.to_string())
-        );
-        format!("Claude Code\n  {claude}\n\nCodex\n  {codex}\n\ncurl\n  {curl}\n")
+        let codex = [
+            shell.command(
+                &[("PROXY_KEY", key.into())],
+                &format!(
+                    "codex -m {} -c model_provider=copilot",
+                    model(&["codex", "gpt-5", "gpt"])
+                ),
+            ),
+            "-c model_providers.copilot.name=copilot-proxy".into(),
+            format!("-c model_providers.copilot.base_url={url}/v1"),
+            "-c model_providers.copilot.env_key=PROXY_KEY".into(),
+            "-c model_providers.copilot.wire_api=responses".into(),
+        ];
+        format!(
+            "Claude Code\n  {claude}\n\nCodex\n  {}\n\ncurl\n  {}\n",
+            shell.continued(&codex),
+            shell.continued(&self.curl(key, model(&["gpt-5-mini", "mini", "gpt"])))
+        )
+    }
+
+    /// A question to a model; where JSON cannot be quoted the same way by every version of a shell, the list of models.
+    fn curl(&self, key: &str, model: &str) -> Vec<String> {
+        let (url, shell) = (self.url, self.shell);
+        let is_posix = !matches!(shell, Shell::Pwsh | Shell::Cmd);
+        // PowerShell knows a command of its own by the shorter name.
+        let mut words = vec![match is_posix {
+            true => format!("curl {url}/v1/chat/completions"),
+            false => format!("curl.exe {url}/v1/models"),
+        }];
+        if self.keyed {
+            words.push(format!("-H \"authorization: Bearer {key}\""));
+        }
+        if is_posix {
+            let question =
+                serde_json::json!({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).to_string();
+            words.push("-H \"content-type: application/json\"".into());
+            words.push(format!("-d {}", shell.quote(&question)));
+        }
+        words
     }
 }
 
@@ -133,6 +151,7 @@ mod tests {
             report,
             keyed,
             simulated,
+            shell: Shell::Bash,
         }
         .text()
     }
@@ -147,8 +166,8 @@ mod tests {
             "944 of 1500 AI credits left (62.9 %)",
             "models     4",
             "ANTHROPIC_BASE_URL=http://127.0.0.1:4399 ANTHROPIC_AUTH_TOKEN=dummy claude",
-            r#"base_url="http://127.0.0.1:4399/v1""#,
-            "-m gpt-5.2-codex",
+            "PROXY_KEY=dummy codex -m gpt-5.2-codex -c model_provider=copilot \\\n",
+            "-c model_providers.copilot.base_url=http://127.0.0.1:4399/v1 \\\n",
             "curl http://127.0.0.1:4399/v1/chat/completions",
             r#"{"model":"gpt-5-mini","#,
         ] {
@@ -165,6 +184,44 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("simulator"));
+    }
+
+    #[test]
+    fn it_fits_a_terminal_of_80_columns() {
+        for keyed in [true, false] {
+            let text = text(&report(), keyed, true);
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_shell_gets_lines_of_its_own() {
+        let (report, url) = (report(), "http://127.0.0.1:4399");
+        let lines = |shell| {
+            Banner {
+                url,
+                report: &report,
+                keyed: true,
+                simulated: false,
+                shell,
+            }
+            .text()
+        };
+        let powershell = lines(Shell::Pwsh);
+        assert!(
+            powershell.contains("$env:PROXY_KEY = 'YOUR_KEY'; codex -m gpt-5.2-codex -c model_provider=copilot `\n")
+        );
+        assert!(
+            powershell
+                .contains("curl.exe http://127.0.0.1:4399/v1/models `\n    -H \"authorization: Bearer YOUR_KEY\"\n")
+        );
+        assert!(
+            lines(Shell::Cmd)
+                .contains("set \"PROXY_KEY=YOUR_KEY\" && codex -m gpt-5.2-codex -c model_provider=copilot ^\n")
+        );
+        assert!(lines(Shell::Fish).contains("env PROXY_KEY=YOUR_KEY codex"));
     }
 
     #[test]

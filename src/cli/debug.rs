@@ -28,6 +28,9 @@ fn report(surroundings: &Surroundings) -> Result<Value, Error> {
         "runtime": {
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
+            "target": env!("BUILT_FOR"),
+            "compiler": env!("BUILT_WITH"),
+            "build": if cfg!(debug_assertions) { "debug" } else { "release" },
             "cores": std::thread::available_parallelism().map_or(1, usize::from),
         },
         "paths": {
@@ -88,6 +91,15 @@ fn as_text(report: &Value) -> String {
             runtime["cores"]
         ),
     );
+    line(
+        "built",
+        format!(
+            "{}, for {}, by {}",
+            plain(&runtime["build"]),
+            plain(&runtime["target"]),
+            plain(&runtime["compiler"])
+        ),
+    );
     let data_dir = &report["paths"]["data_dir"];
     line(
         "data dir",
@@ -97,6 +109,7 @@ fn as_text(report: &Value) -> String {
         "config file",
         report["paths"]["config_file"].as_str().unwrap_or("none").to_owned(),
     );
+    line("token file", plain(&report["paths"]["token_file"]));
     let login = &report["login"];
     let about = ["source", "problem"]
         .iter()
@@ -175,6 +188,11 @@ mod tests {
         assert_eq!(setting("stream.heartbeat_secs"), json!({"value": 7, "origin": file}));
         assert_eq!(report["login"], json!({"state": "token present", "source": "GH_TOKEN"}));
         assert_eq!(report["problem"], Value::Null);
+        assert!(
+            report["runtime"]["compiler"].as_str().unwrap().starts_with("rustc "),
+            "{}",
+            report["runtime"]
+        );
         let text = format!("{report}{}", as_text(&report));
         assert!(!text.contains("hush"), "{text}");
         assert!(text.contains("server.port"));

@@ -76,6 +76,16 @@ impl Shell {
         }
     }
 
+    /// One command over several lines.
+    pub fn continued(self, parts: &[String]) -> String {
+        let mark = match self {
+            Self::Bash | Self::Zsh | Self::Fish => '\\',
+            Self::Pwsh => '`',
+            Self::Cmd => '^',
+        };
+        parts.join(&format!(" {mark}\n    "))
+    }
+
     /// A value as one word of the shell.
     pub fn quote(self, value: &str) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+:,./-".contains(c);

@@ -10,6 +10,7 @@ use super::args::Start;
 use super::banner::Banner;
 use super::claude_code::{Chosen, Wishes};
 use super::health::reachable;
+use super::shell::Shell;
 use super::{
     Error, INTERRUPTED, Outcome, Surroundings, block_on, claude_code, listen, print, sign_in, simulator, tell, terminal,
 };
@@ -17,7 +18,7 @@ use crate::actors::catalog::GetCatalog;
 use crate::actors::token::GetCredential;
 use crate::config::{Environment, Settings};
 use crate::protocol::catalog::Kind;
-use crate::server::{self, Options, Report, Running, Signals};
+use crate::server::{self, Ending, Options, Report, Running, Signals};
 use crate::upstream::{GitHub, Setup};
 
 /// The longest wait for account and models before the proxy is announced without them.
@@ -35,6 +36,7 @@ fn is_interactive() -> bool {
 }
 
 async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Settings) -> Outcome {
+    server::check_address(&settings.server)?;
     // Looking for a token may ask a question, which Ctrl-C must still end: signals are listened to only afterwards.
     let known = match start.simulator {
         true => None,
@@ -81,6 +83,7 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
         report: &report,
         keyed: key.is_some(),
         simulated: start.simulator,
+        shell: Shell::of_user(&surroundings.environment),
     };
     print(&banner.text())?;
     if start.show_token {
@@ -103,10 +106,11 @@ async fn serve(start: &Start, surroundings: &Surroundings, mut settings: Setting
     ended(running.wait(signals).await)
 }
 
-fn ended(how: std::io::Result<()>) -> Outcome {
+fn ended(how: std::io::Result<Ending>) -> Outcome {
     terminal::restore();
     match how {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(Ending::Drained) => Ok(ExitCode::SUCCESS),
+        Ok(Ending::Cut) => Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => Err(Error::new("the server broke off").because(&error)),
     }
 }

@@ -43,7 +43,7 @@ pub fn restore() {
 
 fn question(pending: &Pending) -> String {
     format!(
-        "\nMay this request be sent?\n  model   {}\n  client  {}\n  size    {}, about {} tokens\n",
+        "\nMay this request be sent?\n  model   {}\n  client  {}\n  size    {}, about {} tokens",
         pending.model,
         pending.client,
         size(pending.bytes),
@@ -74,7 +74,7 @@ fn answer(key: u8) -> Option<bool> {
 
 #[cfg(unix)]
 mod unix {
-    use std::io::{IsTerminal, Write, stdin};
+    use std::io::{IsTerminal, stdin};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
     use std::sync::{Mutex, PoisonError};
@@ -86,7 +86,9 @@ mod unix {
 
     use super::{answer, keyboard, prompt, question};
     use crate::actors::approval::{ApprovalActor, Asker, Decide, Pending};
+    use crate::cli::tell;
     use crate::server::{MakeAsker, Signals};
+    use crate::telemetry;
 
     /// How the terminal was before its keys were read one by one.
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -146,7 +148,10 @@ mod unix {
                         None
                     }
                     Told::Another(word) => Some(word),
-                    Told::Gone => return,
+                    Told::Gone => {
+                        telemetry::end_prompt("");
+                        return;
+                    }
                 };
             }
         }
@@ -165,19 +170,19 @@ mod unix {
         let _raw = SingleKeys::start();
         // A key pressed before the question was there cannot have been its answer.
         let _ = tcflush(stdin(), QueueSelector::IFlush);
-        say(&question(pending));
+        tell(&question(pending));
         let mut shown = None;
         loop {
             let left = pending.expires_in_secs.saturating_sub(asked.elapsed().as_secs());
             if shown != Some(left) {
-                say(&format!("\r\x1b[K{}", prompt(left)));
+                telemetry::prompt(&prompt(left));
                 shown = Some(left);
             }
             match words.recv_timeout(Duration::ZERO) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Told::Gone,
                 Ok(word) => {
-                    say("\r\x1b[K  settled elsewhere, or too late\n");
+                    telemetry::end_prompt("  settled elsewhere, or too late");
                     return Told::Another(word);
                 }
             }
@@ -185,22 +190,13 @@ mod unix {
                 Key::None => {}
                 Key::Pressed(key) => {
                     if let Some(approve) = answer(key) {
-                        say(if approve {
-                            "\r\x1b[K  sent\n"
-                        } else {
-                            "\r\x1b[K  refused\n"
-                        });
+                        telemetry::end_prompt(if approve { "  sent" } else { "  refused" });
                         return Told::Answer(approve);
                     }
                 }
                 Key::Gone => return Told::Gone,
             }
         }
-    }
-
-    fn say(text: &str) {
-        let mut terminal = std::io::stderr().lock();
-        let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
     }
 
     enum Key {

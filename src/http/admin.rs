@@ -2,8 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /admin/status` | version, readiness with its reason, the credential's state and age, calls under way and waiting |
-//! | `GET /admin/requests?after=REVISION` | the latest requests that changed after a revision, the revision, sums since the start |
+//! | `GET /admin/status` | version, whether clients need a key, readiness with its reason, the credential's state and age, calls under way and waiting, why the usage cannot be had |
+//! | `GET /admin/requests?after=REVISION` | the latest requests that changed after a revision, each with its phase (`waiting_for_approval`, `queued`, `upstream`, `streaming`, `ended`); the revision, the time, sums since the start |
 //! | `GET /admin/models` | the models with limits, price and the route each client would take |
 //! | `GET /admin/approvals` | the requests that wait for a person, oldest first; `[]` when none do |
 //! | `POST /admin/approvals/{id}` with `{"decision": "approve" \| "deny"}` | `200`, `404` unknown, `400` bad body, `409` already decided |
@@ -29,7 +29,7 @@ use super::catalogue;
 use super::{Doors, Settings, body, caller, door, error, guard, models, page, status};
 use crate::actors::approval::{Decide, Decision, GetPending};
 use crate::actors::recorder::GetNews;
-use crate::actors::{Stopped, catalog, rate_limiter, token};
+use crate::actors::{Stopped, catalog, quota, rate_limiter, token};
 use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
@@ -138,11 +138,13 @@ async fn status_of_all(request: HttpRequest, doors: web::Data<Doors>) -> HttpRes
             .ask(&actors.rate_limiter, rate_limiter::GetSnapshot)
             .await
             .map_err(stopped)?;
+        let usage_error = actors.ask(&actors.quota, quota::LastError).await.map_err(stopped)?;
         let reason = status::why_not_ready(actors).await;
         let secs = |time: Option<Duration>| time.map(|time| time.as_secs());
         Ok(json!({
             "version": status::VERSION,
             "uptime_secs": STARTED.elapsed().as_secs(),
+            "keyed": doors.settings.api_key.is_some(),
             "ready": reason.is_none(),
             "reason": reason,
             "token": {
@@ -153,6 +155,7 @@ async fn status_of_all(request: HttpRequest, doors: web::Data<Doors>) -> HttpRes
                 "last_error": token.last_error,
             },
             "models": {"count": list.models, "last_error": list.last_error},
+            "usage": {"last_error": usage_error},
             "calls": {
                 "running": gate.running,
                 "waiting": gate.waiting,

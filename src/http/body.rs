@@ -10,7 +10,8 @@ use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::json;
+use crate::protocol::json::{self, MOST_VALUES, Unfit};
+use crate::room::{Room, Share};
 use crate::translate::Object;
 
 /// How long a client may pause while it sends its body.
@@ -20,44 +21,64 @@ const DISCARD: Duration = Duration::from_secs(5);
 /// A client that sends none of it for so long waits for the answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The object a client sent, and its size in bytes.
+/// So much memory a body gets in advance, if it is said to be so long.
+const PROMISED: usize = 1 << 20;
+/// Large bodies that are being read or wait for their answer.
+static BODIES: Room = Room::of(512 << 20);
+
+/// The object a client sent, and its text as it came.
 #[derive(Debug)]
 pub struct Sent {
     pub object: Object,
-    pub bytes: usize,
+    pub text: Bytes,
+    /// Kept for as long as the text is.
+    pub share: Share<'static>,
 }
 
 /// Reads the body as a JSON object of at most `limit` bytes, counted after decompression.
 pub async fn object(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Sent, Failure> {
-    let bytes = whole(headers, payload, limit).await?;
-    let object = json::object(&bytes).ok_or_else(|| Failure::new(Kind::BadRequest, "Invalid JSON body"))?;
-    Ok(Sent {
-        object,
-        bytes: bytes.len(),
-    })
+    let (text, share) = whole(headers, payload, limit).await?;
+    let object = json::object(&text).map_err(|unfit| match unfit {
+        Unfit::NoObject => Failure::new(Kind::BadRequest, "Invalid JSON body"),
+        Unfit::TooManyValues => too_many_values(),
+    })?;
+    Ok(Sent { object, text, share })
 }
 
-async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes, Failure> {
+/// A request of countless small pieces.
+pub fn too_many_values() -> Failure {
+    let sentence = format!("the request holds more than {MOST_VALUES} JSON values");
+    Failure::new(Kind::TooLarge, sentence)
+}
+
+async fn whole(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<(Bytes, Share<'static>), Failure> {
     check_type(headers)?;
     check_encoding(headers)?;
-    if declared(headers).is_some_and(|length| length > limit as u64) {
-        return Err(too_large(payload, limit).await);
+    let length = declared(headers).unwrap_or(0);
+    if length > limit as u64 {
+        return Err(refused(payload, too_large(limit)).await);
     }
+    let mut share = BODIES.share();
     let mut payload = Decompress::from_headers(payload, headers);
-    let mut body = BytesMut::new();
+    let mut body = BytesMut::with_capacity(usize::try_from(length).unwrap_or(limit).min(PROMISED));
     loop {
         let Ok(piece) = actix_rt::time::timeout(PATIENCE, payload.next()).await else {
             return Err(Failure::new(Kind::ClientTimeout, "the request body stopped arriving"));
         };
         match piece {
-            None => return Ok(body.freeze()),
+            None => return Ok((body.freeze(), share)),
             Some(Ok(piece)) => body.extend_from_slice(&piece),
             Some(Err(_)) => return Err(Failure::new(Kind::BadRequest, "the request body cannot be read")),
         }
-        if body.len() > limit {
-            drop(body);
-            return Err(too_large(payload, limit).await);
-        }
+        let failure = if body.len() > limit {
+            too_large(limit)
+        } else if !share.holds(body.len()) {
+            too_many()
+        } else {
+            continue;
+        };
+        drop((body, share));
+        return Err(refused(payload, failure).await);
     }
 }
 
@@ -66,10 +87,22 @@ fn declared(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn too_large(mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin, limit: usize) -> Failure {
+fn too_large(limit: usize) -> Failure {
+    Failure::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes"))
+}
+
+fn too_many() -> Failure {
+    Failure {
+        retry_after: Some("1".into()),
+        ..Failure::new(Kind::Unavailable, "too many large requests are under way at once")
+    }
+}
+
+/// Lets a body whose fate is known run out.
+async fn refused(mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin, failure: Failure) -> Failure {
     let rest = async { while let Ok(Some(Ok(_))) = actix_rt::time::timeout(PAUSE, payload.next()).await {} };
     let _ = actix_rt::time::timeout(DISCARD, rest).await;
-    Failure::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes"))
+    failure
 }
 
 /// JSON, under any of its names, or no type at all.

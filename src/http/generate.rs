@@ -83,12 +83,14 @@ async fn serve(
 ) -> HttpResponse {
     let answered = async {
         let sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
-        ask(Call {
+        let answered = ask(Call {
             client: client_of(&request, client),
             body: sent.object,
-            bytes: sent.bytes,
+            text: sent.text,
         })
-        .await
+        .await;
+        drop(sent.share);
+        answered
     };
     match contained(answered).await {
         Ok(answer) => render(client, answer),

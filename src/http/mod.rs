@@ -70,9 +70,9 @@ pub fn app(
         .wrap(from_fn(identity::stamp))
 }
 
-/// Every path there is.
+/// Every path there is. A request tries them in this order, so those that most clients use come first.
 pub fn routes(config: &mut ServiceConfig) {
-    for base in ["", "/v1"] {
+    for base in ["/v1", ""] {
         let at = |path: &str| format!("{base}{path}");
         config
             .service(door(&at("/chat/completions"), Method::POST, generate::chat))

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::*;
-use crate::actors::Actors;
 use crate::actors::approval::{self, ApprovalActor, Ask, Verdict};
 use crate::actors::catalog::CatalogActor;
 use crate::actors::memory::MemoryActor;
@@ -21,6 +20,7 @@ use crate::actors::quota::QuotaActor;
 use crate::actors::rate_limiter::{self, RateLimiterActor};
 use crate::actors::recorder::RecorderActor;
 use crate::actors::token::{ExchangeError, Exchanged, GetCredential, TokenActor};
+use crate::actors::{Actors, Published};
 use crate::protocol::catalog::Catalog;
 use crate::secret::Secret;
 use crate::upstream::{Copilot, Setup};
@@ -77,6 +77,7 @@ impl Proxy {
                         message: "bad credentials".into(),
                         permanent: true,
                         refused: true,
+                        unreached: false,
                         retry_after: None,
                     });
                 }
@@ -98,14 +99,24 @@ impl Proxy {
             on: self.manual_approval,
             timeout: Duration::from_secs(60),
         };
+        let token = TokenActor::new(Rc::new(exchange), || 0.5);
+        let catalog = CatalogActor::new(Rc::new(fetch), Duration::from_secs(600));
+        let memory = MemoryActor::default();
+        let published = Published {
+            credential: token.published(),
+            catalog: catalog.published(),
+            facts: memory.published(),
+            limited: false,
+        };
         let actors = Actors {
-            token: TokenActor::new(Rc::new(exchange), || 0.5).start(),
-            catalog: CatalogActor::new(Rc::new(fetch), Duration::from_secs(600)).start(),
+            token: token.start(),
+            catalog: catalog.start(),
             rate_limiter: RateLimiterActor::new(rate_limiter::Settings::default()).start(),
             approval: ApprovalActor::new(approval).start(),
-            memory: MemoryActor::default().start(),
+            memory: memory.start(),
             recorder: RecorderActor::default().start(),
             quota: QuotaActor::new(Rc::new(usage)).start(),
+            published,
         };
         let setup = Setup::new(crate::upstream::Settings::default()).unwrap();
         let aliases = self.aliases.iter();
@@ -373,6 +384,12 @@ async fn usage_is_githubs_own_word() {
         json!({"error": {"message": "Failed to fetch Copilot usage", "type": "api_error", "param": null,
             "code": "usage_unavailable"}})
     );
+    let down = Proxy {
+        usage: Err("GitHub is down".into()),
+        ..Proxy::default()
+    };
+    let answers = ask_all(down.doors(), vec![get("/usage"), get("/admin/status")]).await;
+    assert_eq!(answers[1].json()["usage"], json!({"last_error": "GitHub is down"}));
 }
 
 #[actix_web::test]

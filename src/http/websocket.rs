@@ -293,12 +293,12 @@ impl Socket {
                         self.send(frame).await?;
                     }
                 }
-                Some(Begun::Call { body, bytes }) => {
+                Some(Begun::Call(body)) => {
                     let client = Client {
                         request_id,
                         ..self.client.clone()
                     };
-                    self.turn = Some(Turn::Asked(self.ask(Call { client, body, bytes })));
+                    self.turn = Some(Turn::Asked(self.ask(Call::of(client, body))));
                 }
             }
         }

@@ -1,20 +1,73 @@
-//! JSON as clients send it: an object, in UTF-8, no deeper than 128 levels, half of a surrogate pair forgiven.
+//! JSON as others send it: an object, in UTF-8, no deeper than 128 levels and not of countless small pieces, half of a
+//! surrogate pair forgiven.
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-/// Reads an object. `None` for anything else; nothing is said about why, since clients are told only that.
-pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
-    std::str::from_utf8(text).ok()?;
+/// The most values of one text. A value of two bytes takes a hundred times that in a tree. A prompt's values cost a token
+/// each at the least, so those of the longest prompts are tens of thousands; the rest of a large text is long strings.
+pub const MOST_VALUES: usize = 500_000;
+
+/// Why a text is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Nothing more is said about why, since clients are told only that.
+    NoObject,
+    TooManyValues,
+}
+
+/// Reads an object.
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, Unfit> {
+    if !fits(text, MOST_VALUES) {
+        return Err(Unfit::TooManyValues);
+    }
+    std::str::from_utf8(text).map_err(|_| Unfit::NoObject)?;
     match serde_json::from_slice(text) {
-        Ok(object) => Some(object),
+        Ok(object) => Ok(object),
         Err(_) => match whole_pairs(text) {
-            Cow::Owned(repaired) => serde_json::from_slice(&repaired).ok(),
-            Cow::Borrowed(_) => None,
+            Cow::Owned(repaired) => serde_json::from_slice(&repaired).map_err(|_| Unfit::NoObject),
+            Cow::Borrowed(_) => Err(Unfit::NoObject),
         },
     }
+}
+
+/// Writes an object; `bytes` is about how long it will be.
+pub fn text(object: &Map<String, Value>, bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.saturating_add(bytes / 16).saturating_add(512));
+    // Nothing here can fail: the keys are strings, and memory does not refuse.
+    let _ = serde_json::to_writer(&mut text, object);
+    text
+}
+
+/// Whether a text holds at most so many values, lists and objects weighing somewhat more. Builds nothing, and does not
+/// look at short texts at all.
+pub fn fits(text: &[u8], most: usize) -> bool {
+    if text.len() < most {
+        return true;
+    }
+    let (mut values, mut rest) = (0, text);
+    while values <= most && !rest.is_empty() {
+        let quote = memchr::memchr(b'"', rest).unwrap_or(rest.len());
+        let (between, string) = rest.split_at(quote);
+        values += between.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        rest = after_string(string);
+    }
+    values <= most
+}
+
+/// What comes after the string that begins here.
+fn after_string(text: &[u8]) -> &[u8] {
+    let mut rest = text.get(1..).unwrap_or_default();
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        let is_end = rest[at] == b'"';
+        rest = rest.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
+        if is_end {
+            return rest;
+        }
+    }
+    &[]
 }
 
 /// Whether a text is one whole object and nothing more.
@@ -64,6 +117,7 @@ mod tests {
     #[test]
     fn k055_half_a_surrogate_pair_is_forgiven() {
         let read = |text: &str| object(text.as_bytes()).map(|object| object["a"].as_str().unwrap().to_owned());
+        let read = |text: &str| read(text).ok();
         assert_eq!(read(r#"{"a":"x\ud83d"}"#).as_deref(), Some("x\u{fffd}"));
         assert_eq!(
             read(r#"{"a":"\ude00\ud83d\ud83d\ude00"}"#).as_deref(),
@@ -74,7 +128,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_none() {
+    fn countless_small_pieces_are_refused_and_long_strings_are_not() {
+        let text = |piece: &str, times: usize| format!("{{\"a\":[{}0]}}", piece.repeat(times));
+        let read = |text: String| object(text.as_bytes()).map(|_| ());
+        for piece in ["{},", "0,", "\"\",", "[[0]],", "{\"a\":0},", "\"\\\\\","] {
+            assert_eq!(read(text(piece, MOST_VALUES + 1)), Err(Unfit::TooManyValues), "{piece}");
+            assert_eq!(read(text(piece, MOST_VALUES / 10)), Ok(()), "{piece}");
+        }
+        assert_eq!(read(text(&"[".repeat(120), 5000)), Err(Unfit::TooManyValues));
+        // What looks like structure inside a string is none, however it is escaped.
+        for string in [",".repeat(MOST_VALUES * 3), "\\\",[{".repeat(MOST_VALUES)] {
+            assert_eq!(read(format!("{{\"a\":\"{string}\"}}")), Ok(()));
+        }
+        for unfinished in ["\"", "\"\\", "\"\\\"", "\"x"] {
+            assert!(fits(unfinished.as_bytes(), 0), "{unfinished}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_not_read() {
         for text in [
             "",
             "[]",
@@ -84,12 +156,12 @@ mod tests {
             "{\"a\":\"\\ud83d",
             "{\"a\":\"\\",
         ] {
-            assert_eq!(object(text.as_bytes()), None, "{text}");
+            assert_eq!(object(text.as_bytes()), Err(Unfit::NoObject), "{text}");
         }
-        assert_eq!(object(b"{\"a\":\"\xff\"}"), None);
+        assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(Unfit::NoObject));
         assert_eq!(
             object(format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200)).as_bytes()),
-            None
+            Err(Unfit::NoObject)
         );
     }
 }

@@ -1,13 +1,14 @@
 //! Before a request may go: which model it means, a person's verdict, then a permit. The verdict comes first, since a
 //! person may take minutes and no permit is held while one thinks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::journal::Journal;
 use super::{Call, Client, Error, Relay, Settings, web_search};
 use crate::actors::approval::{Ask, Verdict};
-use crate::actors::catalog::GetCatalog;
 use crate::actors::memory::Recall;
-use crate::actors::rate_limiter::Permit;
+use crate::actors::recorder::Phase;
 use crate::protocol::Protocol;
 use crate::protocol::catalog::{Catalog, Model};
 use crate::protocol::failure::{Failure, Kind};
@@ -41,7 +42,7 @@ impl Target {
 
 impl Relay {
     pub async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
-        let current = self.actors.ask(&self.actors.catalog, GetCatalog).await?;
+        let current = self.actors.catalog().await?;
         current.map_err(|why| Failure::new(Kind::Unavailable, format!("no model list yet: {why}")).into())
     }
 
@@ -83,13 +84,14 @@ impl Relay {
         Ok(Target { asked, resolved, only })
     }
 
-    /// Waits for the verdict, then for the permit.
-    pub(super) async fn admit(&self, call: &Call, target: &Target) -> Result<Permit, Error> {
+    /// Waits for the verdict, then for the permit, and says in the journal which.
+    pub(super) async fn admit(&self, call: &Call, target: &Target, journal: &mut Journal) -> Result<(), Error> {
         if self.settings.manual_approval {
+            journal.waits(Phase::WaitingForApproval);
             let ask = Ask {
                 model: target.model().id.clone(),
                 client: call.client.agent.clone(),
-                bytes: call.bytes,
+                bytes: call.text.len(),
                 estimated_tokens: self
                     .estimate(call.client.protocol, &call.body, Some(target.model()))
                     .await,
@@ -99,25 +101,31 @@ impl Relay {
                 return Err(Failure::new(Kind::Denied, verdict.to_string()).into());
             }
         }
+        if self.actors.published.limited {
+            journal.waits(Phase::Queued);
+        }
         let acquired = self.actors.acquire().await?;
-        acquired.map_err(|refused| {
+        let permit = acquired.map_err(|refused| {
             let failure = Failure::new(Kind::RateLimited, refused.to_string());
             Failure {
                 retry_after: Some(refused.retry_after_secs().to_string()),
                 ..failure
             }
-            .into()
-        })
+        })?;
+        journal.admitted(permit);
+        Ok(())
     }
 
     /// What earlier calls taught about this model, and the reasoning its client may have lost.
     pub(super) async fn recall(&self, call: &Call, target: &Target) -> Result<Memory, Error> {
         let call_ids = history::call_ids(call.client.protocol, &call.body);
-        let recall = Recall {
-            model: target.model().id.clone(),
-            call_ids,
+        let kept = if call_ids.is_empty() {
+            HashMap::new()
+        } else {
+            self.actors.ask(&self.actors.memory, Recall { call_ids }).await?
         };
-        Ok(self.actors.ask(&self.actors.memory, recall).await?)
+        let learned = self.actors.facts(&target.model().id);
+        Ok(Memory { learned, kept })
     }
 
     /// The prompt's size in tokens, counted beside the worker.

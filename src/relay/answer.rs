@@ -1,11 +1,11 @@
 //! The answer, handed to the door: a stream under way, a stream gathered into a whole, or a refusal in the words this
 //! client acts on.
 
-use super::attempt::{is_stream, now_unix};
+use super::attempt::now_unix;
 use super::journal::Journal;
 use super::opening::{Content, Opened};
 use super::stream::Flow;
-use super::{Call, Client, Error, OverflowAsStream, Relay};
+use super::{Asked, Client, Error, OverflowAsStream, Relay};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Kind;
 use crate::translate::ids::Ids;
@@ -26,7 +26,7 @@ pub enum Answer {
 
 impl Relay {
     /// Hands over what has been opened; gathers a stream whose client wants one whole answer.
-    pub(super) async fn deliver(&self, call: &Call, opened: Opened, mut journal: Journal) -> Result<Answer, Error> {
+    pub(super) async fn deliver(&self, asked: &Asked, opened: Opened, mut journal: Journal) -> Result<Answer, Error> {
         let Opened { headers, content } = opened;
         match content {
             Content::Whole { body, heard } => {
@@ -36,11 +36,11 @@ impl Relay {
                     body: body.to_string(),
                 })
             }
-            Content::Stream(flow) if is_stream(&call.body) => Ok(Answer::Stream {
+            Content::Stream(flow) if asked.stream => Ok(Answer::Stream {
                 headers,
                 flow: Box::new(flow.kept_in(journal)),
             }),
-            Content::Stream(flow) => match flow.gather(call.client.protocol).await {
+            Content::Stream(flow) => match flow.gather(asked.client.protocol, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => {
                     journal.ended(&heard);
                     Ok(Answer::Whole {
@@ -48,27 +48,20 @@ impl Relay {
                         body: body.to_string(),
                     })
                 }
-                Err(failure) => self.refuse(call, Error::told(failure, headers), journal),
+                Err(failure) => self.refuse(asked, Error::told(failure, headers), journal),
             },
         }
     }
 
     /// The refusal as this client understands it. Codex looks for a full context inside a stream, so there it is told.
-    pub(super) fn refuse(&self, call: &Call, refused: Error, mut journal: Journal) -> Result<Answer, Error> {
+    pub(super) fn refuse(&self, asked: &Asked, refused: Error, mut journal: Journal) -> Result<Answer, Error> {
         let Error { failure, headers } = refused;
-        let failure = upstream_failure::for_client(*failure, call.client.protocol);
+        let failure = upstream_failure::for_client(*failure, asked.client.protocol);
         journal.failed(&failure);
-        if failure.kind == Kind::ContextOverflow && is_stream(&call.body) && self.tells_overflow_in_stream(&call.client)
-        {
-            let model = call
-                .body
-                .get("model")
-                .and_then(|model| model.as_str())
-                .unwrap_or_default()
-                .to_owned();
-            let ids = Ids::new(call.client.request_id.clone(), now_unix());
+        if failure.kind == Kind::ContextOverflow && asked.stream && self.tells_overflow_in_stream(&asked.client) {
+            let ids = Ids::new(asked.client.request_id.clone(), now_unix());
             let reply = Reply {
-                model,
+                model: asked.model.clone(),
                 ..Reply::default()
             };
             let frames = failed_stream(reply, ids, &failure);

@@ -12,7 +12,7 @@ use super::{Call, Client, Error, Relay, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::{Initiator, Protocol};
+use crate::protocol::{Initiator, Protocol, json};
 use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
 use crate::translate::ids::Ids;
@@ -23,31 +23,51 @@ use crate::upstream::copilot::{self, Endpoint};
 /// Endpoints that upstream has refused for a model although its catalogue names them.
 const REFUSED: &str = "routes.refused";
 
+/// What is the same each time a request is sent, whichever way it goes.
+struct Sending {
+    /// About how long the body is.
+    bytes: usize,
+    wants_stream: bool,
+    cause: Cause,
+    interaction_id: Option<String>,
+}
+
 impl Relay {
     /// Tries until an answer has begun, or no rule knows better.
     pub(super) async fn attempt(
         &self,
-        call: &Call,
+        call: Call,
         target: &Target,
         mut memory: Memory,
         cause: Cause,
         journal: &mut Journal,
     ) -> Result<Opened, Error> {
-        let client = call.client.protocol;
+        let Call { client, body, text } = call;
         let needs = Needs {
             socket: self.lane.is_some(),
-            ..needs(client, &call.body, &memory)
+            ..needs(client.protocol, &body, &memory)
         };
-        let mut ways = target.ways(client, &needs)?;
+        let mut ways = target.ways(client.protocol, &needs)?;
+        let sending = Sending {
+            bytes: text.len(),
+            wants_stream: is_stream(&body),
+            cause,
+            interaction_id: session::interaction_id(client.protocol, &body, &hints(&client, target)),
+        };
         let mut rerouted = false;
         let mut healed = Vec::new();
-        let mut request = self.translate(call, target, &memory, ways[0])?;
+        let mut request = self.translate(&client, body, target, &memory, ways[0])?;
+        // A body is used up by its translation; for another way the client's own is read again.
+        let again = |memory: &Memory, way| {
+            let body = json::object(&text).unwrap_or_default();
+            self.translate(&client, body, target, memory, way)
+        };
         loop {
             let way = ways[0];
-            journal.sent_by(way);
-            let refused = match self.open(call, target, way, &mut request, cause).await {
+            journal.goes_by(way);
+            let refused = match self.open(&client, target, way, &mut request, &sending).await {
                 Ok(opened) => return Ok(opened),
-                Err(refused) => sized(client, way, refused),
+                Err(refused) => sized(client.protocol, way, refused),
             };
             if is_wrong_endpoint(&refused.failure) && ways.len() > 1 && !rerouted {
                 rerouted = true;
@@ -60,7 +80,7 @@ impl Relay {
                 let refused = refused_with(&memory, way);
                 self.learn(target, &mut memory, (REFUSED.into(), refused));
                 ways.remove(0);
-                request = self.translate(call, target, &memory, ways[0])?;
+                request = again(&memory, ways[0])?;
                 continue;
             }
             let best_effort = self.settings.tuning.structured_best_effort;
@@ -86,19 +106,20 @@ impl Relay {
                 }
                 ways.retain(|&way| way != better);
                 ways.insert(0, better);
-                request = self.translate(call, target, &memory, better)?;
+                request = again(&memory, better)?;
             }
         }
     }
 
     pub(super) fn translate(
         &self,
-        call: &Call,
+        client: &Client,
+        body: Object,
         target: &Target,
         memory: &Memory,
         way: Protocol,
     ) -> Result<Outgoing, Failure> {
-        let hints = hints(call, target);
+        let hints = hints(client, target);
         let context = Context {
             model: target.model(),
             requested: &target.asked,
@@ -106,10 +127,12 @@ impl Relay {
             memory,
             hints: &hints,
         };
-        let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
-        let searches = target.only.is_some() && call.client.protocol == Protocol::Messages;
-        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| searches) {
-            web_search::bound(&call.body, settings, &mut request.body);
+        let searches = target.only.is_some() && client.protocol == Protocol::Messages;
+        let search = self.settings.web_search.as_ref().filter(|_| searches);
+        let most = search.map(|settings| web_search::most(&body, settings));
+        let mut request = pairs::outgoing(client.protocol, way, body, &context)?;
+        if let Some(most) = most {
+            request.body.insert("max_tool_calls".into(), json!(most));
         }
         healing::apply(way, &memory.learned, &mut request);
         Ok(request)
@@ -118,34 +141,32 @@ impl Relay {
     /// Sends the request once and waits for the first sign of the answer.
     async fn open(
         &self,
-        call: &Call,
+        client: &Client,
         target: &Target,
         way: Protocol,
         request: &mut Outgoing,
-        cause: Cause,
+        sending: &Sending,
     ) -> Result<Opened, Error> {
         let model = target.model();
-        let wants_stream = is_stream(&call.body);
+        let wants_stream = sending.wants_stream;
         let streams = wants_stream || self.must_stream(way, model, &request.body);
         if streams && !wants_stream {
             request.body.insert("stream".into(), json!(true));
         }
-        let body =
-            serde_json::to_vec(&request.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
         let ask = copilot::Call {
             endpoint: endpoint(way),
-            body: Some(body.into()),
-            initiator: Some(cause.initiator),
-            interaction_type: cause.interaction,
-            interaction_id: session::interaction_id(call.client.protocol, &call.body, &hints(call, target)),
+            body: Some(json::text(&request.body, sending.bytes).into()),
+            initiator: Some(sending.cause.initiator),
+            interaction_type: sending.cause.interaction,
+            interaction_id: sending.interaction_id.clone(),
             vision: request.vision,
             betas: request.betas.clone(),
             extra: model.request_headers.clone(),
             request_id: uuid::Uuid::new_v4().to_string(),
         };
         let answer = self.dispatch(model, way, &request.body, ask).await?;
-        let ids = Ids::new(call.client.request_id.clone(), now_unix());
-        let translator = pairs::translator(call.client.protocol, way, request.reply.clone(), ids);
+        let ids = Ids::new(client.request_id.clone(), now_unix());
+        let translator = pairs::translator(client.protocol, way, request.reply.clone(), ids);
         let opened = self.opened(answer, translator, wants_stream).await?;
         Ok(opened.by(model))
     }
@@ -186,10 +207,10 @@ impl Relay {
 }
 
 /// What headers and the model's spelling say.
-fn hints(call: &Call, target: &Target) -> Hints {
+fn hints(client: &Client, target: &Target) -> Hints {
     Hints {
-        betas: call.client.betas.clone(),
-        session: call.client.session.clone(),
+        betas: client.betas.clone(),
+        session: client.session.clone(),
         effort: target.resolved.effort,
         thinking: target.resolved.thinking,
     }

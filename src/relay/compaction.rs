@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::admission::Target;
 use super::answer::Answer;
-use super::attempt::{is_stream, now_unix};
+use super::attempt::now_unix;
 use super::journal::Journal;
 use super::opening::Content;
 use super::stream::Flow;
-use super::{Call, Error, Relay};
+use super::{Asked, Call, Error, Relay};
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
 use crate::routing::Needs;
@@ -30,19 +30,19 @@ struct Made {
 impl Relay {
     /// An ordinary request that ends in a trigger: its answer is one item.
     pub(super) async fn compact_in_stream(&self, call: Call) -> Result<Answer, Error> {
-        let (mut made, journal) = match self.made(&call).await {
+        let asked = call.asked();
+        let (mut made, journal) = match self.made(&call, &asked).await {
             Ok(made) => made,
-            Err((refused, journal)) => return self.refuse(&call, refused, journal),
+            Err((refused, journal)) => return self.refuse(&asked, refused, journal),
         };
-        let asked = call.body.get("model").and_then(Value::as_str);
         let reply = Reply {
-            model: asked.unwrap_or_default().to_owned(),
+            model: asked.model,
             echo: response_object::echo(&call.body),
             ..Reply::default()
         };
         let frames = compaction::stream(&made.item, &made.usage, &reply, &mut made.ids);
         let headers = made.headers;
-        if is_stream(&call.body) {
+        if asked.stream {
             let flow = Box::new(Flow::told(frames, self.closing.clone()).kept_in(journal));
             return Ok(Answer::Stream { headers, flow });
         }
@@ -54,9 +54,10 @@ impl Relay {
 
     /// `POST /responses/compact`.
     pub async fn compact(&self, call: Call) -> Result<Answer, Error> {
-        let mut made = match self.made(&call).await {
+        let asked = call.asked();
+        let mut made = match self.made(&call, &asked).await {
             Ok((made, _)) => made,
-            Err((refused, journal)) => return self.refuse(&call, refused, journal),
+            Err((refused, journal)) => return self.refuse(&asked, refused, journal),
         };
         let body = compaction::answer(&call.body, &made.item, &made.usage, &mut made.ids).to_string();
         let headers = made.headers;
@@ -64,8 +65,8 @@ impl Relay {
     }
 
     /// The item, written down as an answer that is complete.
-    async fn made(&self, call: &Call) -> Result<(Made, Journal), (Error, Journal)> {
-        let mut journal = Journal::open(self.actors.clone(), call);
+    async fn made(&self, call: &Call, asked: &Asked) -> Result<(Made, Journal), (Error, Journal)> {
+        let mut journal = Journal::open(self.actors.clone(), asked);
         match self.make(call, &mut journal).await {
             Ok(made) => {
                 journal.ended(&made.heard);
@@ -80,7 +81,7 @@ impl Relay {
         let mut target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
         target.ways(Protocol::Responses, &Needs::default())?;
-        journal.admitted(self.admit(call, &target).await?);
+        self.admit(call, &target, journal).await?;
         let memory = self.recall(call, &target).await?;
         if target.model().speaks(Protocol::Responses) {
             target.only = Some(Protocol::Responses);
@@ -116,12 +117,12 @@ impl Relay {
         memory: &Memory,
         journal: &mut Journal,
     ) -> Result<(Vec<(String, String)>, Value, Heard), Error> {
-        let call = Call { body, ..call.clone() };
+        let call = Call::of(call.client.clone(), body);
         let cause = initiator::compaction(self.settings.compaction_is_agent);
-        let opened = self.attempt(&call, target, memory.clone(), cause, journal).await?;
+        let opened = self.attempt(call, target, memory.clone(), cause, journal).await?;
         match opened.content {
             Content::Whole { body, heard } => Ok((opened.headers, body, heard)),
-            Content::Stream(flow) => match flow.gather(Protocol::Responses).await {
+            Content::Stream(flow) => match flow.gather(Protocol::Responses, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => Ok((opened.headers, body, heard)),
                 Err(failure) => Err(Error::told(failure, opened.headers)),
             },

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Client, Error, Relay};
 use crate::actors::memory::{CountedTokens, RememberCount};
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, json};
 use crate::translate::{self, Object};
 use crate::upstream::copilot::{Call, Endpoint};
 
@@ -54,22 +54,18 @@ impl Relay {
         body: &Object,
         target: &super::admission::Target,
     ) -> Result<u64, String> {
-        let call = super::Call {
-            client: client.clone(),
-            body: body.clone(),
-            bytes: 0,
-        };
+        let call = super::Call::of(client.clone(), body.clone());
         let memory = self
             .recall(&call, target)
             .await
             .map_err(|error| error.failure.message)?;
         let mut request = self
-            .translate(&call, target, &memory, Protocol::Messages)
+            .translate(client, call.body, target, &memory, Protocol::Messages)
             .map_err(|failure| failure.message)?;
         for field in NOT_COUNTED {
             request.body.shift_remove(field);
         }
-        let body = serde_json::to_vec(&request.body).map_err(|error| error.to_string())?;
+        let body = json::text(&request.body, call.text.len());
         let key = hash_of(&body);
         if let Ok(Some(count)) = self.actors.ask(&self.actors.memory, CountedTokens(key)).await {
             return Ok(count);

@@ -6,15 +6,20 @@ use super::error::{of_upstream, passed_on};
 use super::journal::Journal;
 use super::{Answer, Call, Error, Relay};
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
 use crate::routing;
 use crate::translate::{Heard, embeddings, turn};
 use crate::upstream::copilot::{self, Endpoint};
 
+/// The most numbers of one answer: those of the most texts and the longest vectors there are.
+const MOST_NUMBERS: usize = 4_000_000;
+
 impl Relay {
     pub async fn embed(&self, call: Call) -> Result<Answer, Error> {
-        let mut journal = Journal::open(self.actors.clone(), &call);
+        let asked = call.asked();
+        let mut journal = Journal::open(self.actors.clone(), &asked);
         let embedded = self.embed_once(&call, &mut journal).await;
-        embedded.or_else(|refused| self.refuse(&call, refused, journal))
+        embedded.or_else(|refused| self.refuse(&asked, refused, journal))
     }
 
     async fn embed_once(&self, call: &Call, journal: &mut Journal) -> Result<Answer, Error> {
@@ -35,8 +40,9 @@ impl Relay {
             return Err(failure.into());
         }
         let asked = embeddings::request(&call.body, model)?;
-        journal.admitted(self.admit(call, &target).await?);
-        let body = serde_json::to_vec(&asked.body).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        self.admit(call, &target, journal).await?;
+        journal.sets_out("embeddings".into());
+        let body = json::text(&asked.body, call.text.len());
         let answer = self
             .send(&copilot::Call {
                 body: Some(body.into()),
@@ -51,8 +57,11 @@ impl Relay {
             .whole(self.settings.max_answer_bytes)
             .await
             .map_err(|error| of_upstream(&error))?;
-        let whole = serde_json::from_slice(&whole)
-            .map_err(|_| Failure::new(Kind::UpstreamGarbage, "upstream's embeddings are no JSON"))?;
+        let garbage = || Failure::new(Kind::UpstreamGarbage, "upstream's embeddings are no JSON");
+        if !json::fits(&whole, MOST_NUMBERS) {
+            return Err(garbage().into());
+        }
+        let whole = serde_json::from_slice(&whole).map_err(|_| garbage())?;
         let body = embeddings::answer(whole, &asked, &target.asked)?;
         let usage = turn::Usage {
             input: body["usage"]["prompt_tokens"].as_u64(),

@@ -46,6 +46,7 @@ pub(super) fn of_upstream(error: &upstream::Error) -> Failure {
     let kind = match error {
         E::Timeout { .. } => Kind::UpstreamTimeout,
         E::Cut => return Failure::truncated(),
+        E::Crowded => Kind::Unavailable,
         E::Redirect { .. } | E::TooLarge { .. } | E::Encoding { .. } | E::NotHttp { .. } => Kind::UpstreamGarbage,
         _ => Kind::UpstreamUnreachable,
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{of_upstream, passed_on_by};
 use super::{Error, Relay};
-use crate::actors::token::{Confirm, Credential, GetCredential, Invalidate};
+use crate::actors::token::{Confirm, Credential, Invalidate};
 use crate::protocol::failure::{Failure, Kind};
 use crate::translate::upstream_failure;
 use crate::upstream::Answer;
@@ -71,8 +71,7 @@ impl Relay {
     }
 
     pub(super) async fn credential(&self) -> Result<Arc<Credential>, Error> {
-        let asked = self.actors.ask(&self.actors.token, GetCredential).await?;
-        asked.map_err(|error| {
+        self.actors.credential().await?.map_err(|error| {
             let kind = if error.is_permanent() {
                 Kind::UpstreamAuth
             } else {

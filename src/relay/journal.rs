@@ -1,13 +1,13 @@
 //! What one request was and how it went, written down when it is over, however it ends. Never a word of the prompt.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
-use super::Call;
+use super::Asked;
 use crate::actors::Actors;
 use crate::actors::approval::harmless;
 use crate::actors::memory::Keep;
 use crate::actors::rate_limiter::Permit;
-use crate::actors::recorder::{Exchange, Record};
+use crate::actors::recorder::{Exchange, Phase, Record, unix_ms};
 use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
@@ -27,23 +27,17 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn open(actors: Actors, call: &Call) -> Self {
-        let asked = call
-            .body
-            .get("model")
-            .and_then(|model| model.as_str())
-            .unwrap_or_default();
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(super) fn open(actors: Actors, asked: &Asked) -> Self {
         let exchange = Exchange {
-            id: call.client.request_id.clone(),
-            started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
-            client: harmless(&call.client.agent),
-            model_asked: harmless(asked),
+            id: asked.client.request_id.clone(),
+            started_unix_ms: unix_ms(SystemTime::now()),
+            client: harmless(&asked.client.agent),
+            model_asked: harmless(&asked.model),
             ..Exchange::default()
         };
         Self {
             actors,
-            client: call.client.protocol,
+            client: asked.client.protocol,
             exchange,
             started: Instant::now(),
             permit: None,
@@ -53,6 +47,11 @@ impl Journal {
     pub(super) fn aimed_at(&mut self, model: &Model) {
         self.exchange.model_run = model.id.clone();
         self.exchange.route = self.client.name().to_owned();
+    }
+
+    /// The request waits for a person's word, or perhaps for a permit.
+    pub(super) fn waits(&mut self, phase: Phase) {
+        self.exchange.phase = phase;
         self.record();
     }
 
@@ -60,9 +59,14 @@ impl Journal {
         self.permit = Some(permit);
     }
 
-    pub(super) fn sent_by(&mut self, way: Protocol) {
-        let route = format!("{} → {}", self.client.name(), way.name());
-        if self.exchange.route != route {
+    /// The request goes upstream, for the first time or by another way than before.
+    pub(super) fn goes_by(&mut self, way: Protocol) {
+        self.sets_out(format!("{} → {}", self.client.name(), way.name()));
+    }
+
+    pub(super) fn sets_out(&mut self, route: String) {
+        if self.exchange.phase != Phase::Upstream || self.exchange.route != route {
+            self.exchange.phase = Phase::Upstream;
             self.exchange.route = route;
             self.record();
         }
@@ -76,6 +80,8 @@ impl Journal {
     pub(super) fn sent(&mut self) {
         if self.exchange.first_byte_ms.is_none() {
             self.exchange.first_byte_ms = Some(self.elapsed_ms());
+            self.exchange.phase = Phase::Streaming;
+            self.record();
         }
     }
 
@@ -110,6 +116,7 @@ impl Drop for Journal {
         let status = *self.exchange.status.get_or_insert(CLIENT_LEFT);
         let duration = self.elapsed_ms();
         self.exchange.duration_ms = Some(duration);
+        self.exchange.phase = Phase::Ended;
         let Exchange {
             id,
             route,

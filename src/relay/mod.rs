@@ -8,10 +8,12 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::actors::Actors;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, json};
 use crate::routing::Needs;
 use crate::translate::{self, Object};
 use crate::upstream::copilot::Copilot;
@@ -35,6 +37,7 @@ pub use answer::Answer;
 pub use error::Error;
 pub use settings::{OverflowAsStream, Settings, WebSearch};
 
+use attempt::is_stream;
 use journal::Journal;
 use opening::Opened;
 use socket::Lane;
@@ -56,8 +59,34 @@ pub struct Relay {
 pub struct Call {
     pub client: Client,
     pub body: Object,
-    /// The body's size as it came.
-    pub bytes: usize,
+    /// The body as it came. It is read once more where the first translation used it up in vain.
+    pub text: Bytes,
+}
+
+impl Call {
+    /// A request whose body came in no text of its own.
+    pub fn of(client: Client, body: Object) -> Self {
+        let text = json::text(&body, 0).into();
+        Self { client, body, text }
+    }
+
+    /// What must be known after the body has become upstream's.
+    fn asked(&self) -> Asked {
+        let model = self.body.get("model").and_then(Value::as_str).unwrap_or_default();
+        Asked {
+            client: self.client.clone(),
+            model: model.to_owned(),
+            stream: is_stream(&self.body),
+        }
+    }
+}
+
+/// Who asked, and how the answer is wanted.
+struct Asked {
+    client: Client,
+    /// The model's name as the client wrote it.
+    model: String,
+    stream: bool,
 }
 
 /// What a request's headers say of its client.
@@ -105,15 +134,16 @@ impl Relay {
         if call.client.protocol == Protocol::Responses && translate::compaction::is_asked(&call.body) {
             return self.compact_in_stream(call).await;
         }
-        let mut journal = Journal::open(self.actors.clone(), &call);
-        match self.travel(&call, &mut journal).await {
-            Ok(opened) => self.deliver(&call, opened, journal).await,
-            Err(refused) => self.refuse(&call, refused, journal),
+        let asked = call.asked();
+        let mut journal = Journal::open(self.actors.clone(), &asked);
+        match self.travel(call, &mut journal).await {
+            Ok(opened) => self.deliver(&asked, opened, journal).await,
+            Err(refused) => self.refuse(&asked, refused, journal),
         }
     }
 
     /// From the client to the first sign of an answer.
-    async fn travel(&self, call: &Call, journal: &mut Journal) -> Result<Opened, Error> {
+    async fn travel(&self, call: Call, journal: &mut Journal) -> Result<Opened, Error> {
         translate::validate::body(call.client.protocol, &call.body)?;
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
@@ -123,8 +153,8 @@ impl Relay {
             ..Needs::default()
         };
         target.ways(call.client.protocol, &needs)?;
-        journal.admitted(self.admit(call, &target).await?);
-        let memory = self.recall(call, &target).await?;
+        self.admit(&call, &target, journal).await?;
+        let memory = self.recall(&call, &target).await?;
         let cause = self.cause(&call.client, &call.body);
         self.attempt(call, &target, memory, cause, journal).await
     }

@@ -9,6 +9,7 @@ use super::stream::Flow;
 use super::{Error, Relay};
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json;
 use crate::translate::{Heard, Translator};
 use crate::upstream;
 
@@ -64,10 +65,11 @@ impl Relay {
         mut translator: Box<dyn Translator>,
         wants_stream: bool,
     ) -> Result<Content, Failure> {
-        let Ok(whole @ Value::Object(_)) = serde_json::from_slice(body) else {
+        let garbage = || {
             let sentence = format!("upstream answered {status} with something that is no answer");
-            return Err(Failure::new(Kind::UpstreamGarbage, sentence));
+            Failure::new(Kind::UpstreamGarbage, sentence)
         };
+        let whole = json::object(body).map_err(|_| garbage())?.into();
         if wants_stream {
             let mut frames = Vec::new();
             translator.whole(whole, &mut frames)?;

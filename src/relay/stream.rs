@@ -1,16 +1,22 @@
 //! The way back of a streamed answer: upstream's bytes → frames → the client's frames, a heartbeat where upstream is
 //! silent, and one honest ending. Knows no protocol: the translator does.
+//!
+//! Only an event is a sign of life: comments without end keep no stream open, nor do they keep the client from its
+//! heartbeats.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::error::of_upstream;
 use super::journal::Journal;
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::json::{self, MOST_VALUES};
 use crate::protocol::sse::{Decoder, Frame, MAX_FRAME, TooLong};
 use crate::translate::{Heard, Translator, fold};
 use crate::upstream;
@@ -109,8 +115,8 @@ impl Flow {
     /// Waits until there is something to send, but no longer than one heartbeat. A failure here has reached no client
     /// yet and can still be a plain HTTP error.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let deadline = tokio::time::Instant::now() + self.heartbeat;
-        while self.ready.is_empty() && self.upstream.is_some() {
+        let deadline = Instant::now() + self.heartbeat;
+        while self.ready.is_empty() && self.upstream.is_some() && Instant::now() < deadline {
             match tokio::time::timeout_at(deadline, self.read()).await {
                 Ok(read) if self.ready.is_empty() => read?,
                 Ok(read) => self.failed = read.err(),
@@ -127,23 +133,27 @@ impl Flow {
             let step = match self.failed.take() {
                 Some(failure) => Err(failure),
                 None if self.upstream.is_none() => return None,
+                // An upstream that never pauses leaves no other moment to hear of it.
+                None if *self.closing.borrow() => Err(shutting_down()),
                 None => {
                     let patience = self.heartbeat.saturating_sub(self.last_sent.elapsed());
                     let mut closing = self.closing.clone();
                     tokio::select! {
                         biased;
                         read = self.read() => read,
-                        () = tokio::time::sleep(patience) => {
-                            self.last_sent = Instant::now();
-                            return Some(Piece::Heartbeat { begun: self.begun });
-                        }
-                        () = cut(&mut closing) => Err(Failure::new(Kind::Unavailable, "the proxy is shutting down")),
+                        () = tokio::time::sleep(patience) => Ok(()),
+                        () = cut(&mut closing) => Err(shutting_down()),
                     }
                 }
             };
             match step {
                 Err(failure) if self.ready.is_empty() => self.say(&failure),
                 step => self.failed = step.err(),
+            }
+            let waits = self.ready.is_empty() && self.failed.is_none() && self.upstream.is_some();
+            if waits && self.last_sent.elapsed() >= self.heartbeat {
+                self.last_sent = Instant::now();
+                return Some(Piece::Heartbeat { begun: self.begun });
             }
         }
         self.begun = true;
@@ -154,13 +164,21 @@ impl Flow {
         Some(Piece::Frames(std::mem::take(&mut self.ready)))
     }
 
-    /// Gathers the whole answer for a client that asked for no stream.
-    pub(super) async fn gather(mut self, client: Protocol) -> Result<(Value, Heard), Failure> {
+    /// Gathers the whole answer, of at most `limit` bytes, for a client that asked for no stream.
+    pub(super) async fn gather(mut self, client: Protocol, limit: usize) -> Result<(Value, Heard), Failure> {
         let mut whole = fold::gather(client);
+        let (mut length, mut share) = (0, upstream::ANSWERS.share());
         let mut closing = self.closing.clone();
         loop {
             for frame in self.ready.drain(..) {
+                length += frame.data.len();
                 whole.feed(&frame)?;
+            }
+            if length > limit {
+                return Err(of_upstream(&upstream::Error::TooLarge { limit }));
+            }
+            if !share.holds(length) {
+                return Err(of_upstream(&upstream::Error::Crowded));
             }
             if let Some(failure) = self.failed.take() {
                 return Err(failure);
@@ -170,8 +188,8 @@ impl Flow {
             }
             tokio::select! {
                 biased;
+                () = cut(&mut closing) => return Err(shutting_down()),
                 read = self.read() => read?,
-                () = cut(&mut closing) => return Err(Failure::new(Kind::Unavailable, "the proxy is shutting down")),
             }
         }
         let heard = self
@@ -190,7 +208,7 @@ impl Flow {
         match upstream.next().await {
             Some(Ok(bytes)) => self.take(bytes),
             // A turn that was already told its ending has lost nothing.
-            Some(Err(error)) => self.end().map_err(|_| super::error::of_upstream(&error)),
+            Some(Err(error)) => self.end().map_err(|_| of_upstream(&error)),
             None => self.end(),
         }
     }
@@ -208,6 +226,11 @@ impl Flow {
             };
         }
         let decoded = self.decoder.feed(bytes, &mut self.frames);
+        if !self.frames.iter().any(says_something)
+            && let Some(upstream) = &mut self.upstream
+        {
+            upstream.disregard().map_err(|silent| of_upstream(&silent))?;
+        }
         self.translate()?;
         decoded.map_err(|_| too_long())
     }
@@ -215,9 +238,9 @@ impl Flow {
     /// Upstream has closed its stream.
     fn end(&mut self) -> Result<(), Failure> {
         if let Some(body) = self.unframed.take() {
-            let whole = serde_json::from_slice(&body).map_err(|_| Failure::truncated())?;
+            let whole = json::object(&body).map_err(|_| Failure::truncated())?;
             if let Some(translator) = &mut self.translator {
-                translator.whole(whole, &mut self.ready)?;
+                translator.whole(whole.into(), &mut self.ready)?;
             }
         } else {
             self.decoder.finish(&mut self.frames);
@@ -243,6 +266,9 @@ impl Flow {
             }
             if std::str::from_utf8(&frame.data).is_err() {
                 return Err(Failure::new(Kind::Stream, "upstream sent an event that is not UTF-8"));
+            }
+            if !json::fits(&frame.data, MOST_VALUES) {
+                return Err(Failure::new(Kind::Stream, "upstream sent an event of countless pieces"));
             }
             translator.feed(frame, &mut self.ready)?;
         }
@@ -287,6 +313,14 @@ fn is_json(data: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
+fn says_something(frame: &Frame) -> bool {
+    !frame.data.trim_ascii().is_empty()
+}
+
+fn shutting_down() -> Failure {
+    Failure::new(Kind::Unavailable, "the proxy is shutting down")
+}
+
 fn too_long() -> Failure {
     Failure::new(Kind::Stream, TooLong.to_string())
 }
@@ -295,5 +329,83 @@ fn too_long() -> Failure {
 async fn cut(closing: &mut watch::Receiver<bool>) {
     if closing.wait_for(|closing| *closing).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::translate::ids::Ids;
+    use crate::translate::{Reply, pairs};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A stream to a chat client whose upstream says this, and then that again and again, one second after the other.
+    fn flow(first: &'static str, ever: &'static str, closing: watch::Receiver<bool>) -> Flow {
+        let pieces = stream::unfold(first, move |text| async move {
+            tokio::time::sleep(SECOND).await;
+            Some((Ok(Bytes::from_static(text.as_bytes())), ever))
+        });
+        let translator = pairs::translator(Protocol::Chat, Protocol::Chat, Reply::default(), Ids::new("r", 0));
+        Flow::new(
+            upstream::Body::new(pieces, SECOND * 30),
+            translator,
+            SECOND * 5,
+            closing,
+        )
+    }
+
+    const WORD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+
+    #[actix_web::test]
+    async fn comments_and_empty_events_are_silence() {
+        tokio::time::pause();
+        for nothing in [": still here\n\n", "data:\n\n", "data:  \n\n: x\n", "event: x\n\n"] {
+            let (_open, closing) = watch::channel(false);
+            let mut flow = flow(WORD, nothing, closing);
+            flow.begin().await.unwrap();
+            assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+            let start = Instant::now();
+            for heartbeats in 1..6 {
+                assert!(matches!(flow.next().await, Some(Piece::Heartbeat { begun: true })));
+                assert_eq!(start.elapsed().as_secs(), 5 * heartbeats);
+            }
+            let Some(Piece::Frames(last)) = flow.next().await else {
+                panic!("{nothing:?} goes on for ever");
+            };
+            assert_eq!(start.elapsed().as_secs(), 30);
+            assert!(String::from_utf8_lossy(&last[0].data).contains("fell silent for 30 s"));
+            assert!(flow.next().await.is_none());
+        }
+    }
+
+    #[actix_web::test]
+    async fn events_are_no_silence() {
+        tokio::time::pause();
+        let (_open, closing) = watch::channel(false);
+        let mut flow = flow(WORD, WORD, closing);
+        flow.begin().await.unwrap();
+        for _ in 0..100 {
+            assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_upstream_that_never_pauses_keeps_nobody_waiting() {
+        let comments = stream::repeat_with(|| Ok(Bytes::from_static(b": x\n")));
+        let translator = pairs::translator(Protocol::Chat, Protocol::Chat, Reply::default(), Ids::new("r", 0));
+        let (close, closing) = watch::channel(false);
+        let heartbeat = Duration::from_millis(10);
+        let body = upstream::Body::new(comments, SECOND * 30);
+        let mut flow = Flow::new(body, translator, heartbeat, closing);
+        flow.begin().await.unwrap();
+        for _ in 0..3 {
+            assert!(matches!(flow.next().await, Some(Piece::Heartbeat { begun: false })));
+        }
+        close.send(true).unwrap();
+        assert!(matches!(flow.next().await, Some(Piece::Frames(_))));
+        assert!(flow.next().await.is_none());
     }
 }

@@ -2,7 +2,7 @@
 //! and comes back as the search its client asked for. Claude Code searches by such requests. Beside other tools the
 //! search is left out, as where the setting is off.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::WebSearch;
 use crate::protocol::Protocol;
@@ -33,19 +33,18 @@ fn is_search(tool: &Value) -> bool {
         .is_some_and(|kind| kind.starts_with("web_search_"))
 }
 
-/// Bounds the searches of one request: as its client says, but no more than the setting allows.
-pub(super) fn bound(asked: &Object, settings: &WebSearch, request: &mut Object) {
+/// How many searches one request may cost: as its client says, but no more than the setting allows.
+pub(super) fn most(asked: &Object, settings: &WebSearch) -> u64 {
     let tools = asked.get("tools").and_then(Value::as_array).into_iter().flatten();
     let wanted = tools.filter_map(|tool| tool["max_uses"].as_u64()).min();
     let most = u64::from(settings.max_uses);
-    request.insert(
-        "max_tool_calls".into(),
-        json!(wanted.map_or(most, |wanted| wanted.min(most))),
-    );
+    wanted.map_or(most, |wanted| wanted.min(most))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn all(body: Value) -> bool {
@@ -73,13 +72,9 @@ mod tests {
             model: "m".into(),
             max_uses: 5,
         };
-        let bounded = |asked: Value| {
-            let mut request = Object::new();
-            bound(asked.as_object().unwrap(), &settings, &mut request);
-            request["max_tool_calls"].as_u64()
-        };
-        assert_eq!(bounded(json!({"tools": [{"max_uses": 9}]})), Some(5));
-        assert_eq!(bounded(json!({"tools": [{"max_uses": 2}]})), Some(2));
-        assert_eq!(bounded(json!({})), Some(5));
+        let bounded = |asked: Value| most(asked.as_object().unwrap(), &settings);
+        assert_eq!(bounded(json!({"tools": [{"max_uses": 9}]})), 5);
+        assert_eq!(bounded(json!({"tools": [{"max_uses": 2}]})), 2);
+        assert_eq!(bounded(json!({})), 5);
     }
 }

@@ -1,10 +1,12 @@
-//! The log: where it goes, what a line looks like, how much is told. Knows no event.
+//! The log: where it goes, what a line looks like, how much is told, and that it does not run into a question on the same
+//! terminal. Knows no event.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Builder, Target, WriteStyle};
-use log::LevelFilter;
 use log::kv::{Error, Key, Source, Value, VisitSource, VisitValue};
+use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::Map;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +57,66 @@ pub fn start(settings: Settings, filter: Option<&str>) {
         Format::Text => builder.write_style(WriteStyle::Never),
         Format::Json => builder.format(|out, record| writeln!(out, "{}", json_line(record, jiff::Timestamp::now()))),
     };
-    let _ = builder.try_init();
+    let logger = builder.build();
+    let most = logger.filter();
+    if log::set_boxed_logger(Box::new(AbovePrompt(logger))).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+/// The question under way on the terminal, which has no end of line yet.
+static PROMPT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Takes the terminal's last line back, so that something else may stand there.
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// Shows a question in place of the last one. It stays below whatever is logged, until [`end_prompt`].
+pub fn prompt(question: &str) {
+    let mut shown = PROMPT.lock().unwrap_or_else(PoisonError::into_inner);
+    say(&format!("{CLEAR_LINE}{question}"));
+    *shown = Some(question.to_owned());
+}
+
+/// Puts the outcome of the question in its place.
+pub fn end_prompt(outcome: &str) {
+    let mut shown = PROMPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if shown.take().is_some() {
+        say(&format!("{CLEAR_LINE}{outcome}\n"));
+    }
+}
+
+fn say(text: &str) {
+    let mut terminal = std::io::stderr().lock();
+    // Where nobody reads, nobody is told.
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+}
+
+/// Logs above the question that may stand on the terminal.
+struct AbovePrompt(env_logger::Logger);
+
+impl Log for AbovePrompt {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.0.matches(record) {
+            return;
+        }
+        let shown = PROMPT.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shown {
+            None => self.0.log(record),
+            Some(question) => {
+                say(CLEAR_LINE);
+                self.0.log(record);
+                say(question);
+            }
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// A line of text carries of its pairs only the request's id: the message has told the rest.
@@ -67,7 +128,7 @@ fn write_id(out: &mut dyn Write, pairs: &dyn Source) -> std::io::Result<()> {
 }
 
 /// One event as an object; its own pairs come after the usual ones.
-fn json_line(record: &log::Record, now: jiff::Timestamp) -> serde_json::Value {
+fn json_line(record: &Record, now: jiff::Timestamp) -> serde_json::Value {
     let mut line = Map::new();
     line.insert("time".into(), format!("{now:.3}").into());
     line.insert("level".into(), record.level().as_str().to_ascii_lowercase().into());
@@ -150,7 +211,7 @@ mod tests {
             ("ok", true.into()),
             ("tokens", None::<u64>.to_value()),
         ];
-        let record = log::Record::builder()
+        let record = Record::builder()
             .level(log::Level::Warn)
             .target("copilot_proxy::relay")
             .args(format_args!("slow \"answer\""))

@@ -250,7 +250,7 @@ mod tests {
         body.extend(example);
         let fixture = Fixture::new(answering(client, way, row.field));
         let sent = |body: &Object| {
-            validate::body(client, body).and_then(|()| pairs::outgoing(client, way, body, &fixture.context()))
+            validate::body(client, body).and_then(|()| pairs::outgoing(client, way, body.clone(), &fixture.context()))
         };
         match sent(&body) {
             Err(failure) => {

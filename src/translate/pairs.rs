@@ -12,8 +12,8 @@ use super::{Context, Object, Outgoing, Reply, ToolShape, Translator, native, req
 use crate::protocol::Protocol::{self, Chat, Messages, Responses};
 use crate::protocol::failure::Failure;
 
-/// The request of a client as the upstream protocol `way` takes it.
-pub fn outgoing(client: Protocol, way: Protocol, body: &Object, context: &Context) -> Result<Outgoing, Failure> {
+/// The request of a client as the upstream protocol `way` takes it. It is made of the client's own, which is used up.
+pub fn outgoing(client: Protocol, way: Protocol, body: Object, context: &Context) -> Result<Outgoing, Failure> {
     match (client, way) {
         (Chat, Chat) => native::chat::request(body, context),
         (Messages, Messages) => native::messages::request(body, context),

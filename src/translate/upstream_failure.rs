@@ -364,6 +364,8 @@ fn kind_of_status(status: u16, said: &Said) -> Kind {
             _ => Kind::NotFound,
         },
         408 | 504 => Kind::UpstreamTimeout,
+        // Our connection reached the wrong host, and no fresh credential named a better one: not the request's fault.
+        421 => Kind::UpstreamFailed,
         429 if said.is(&QUOTA_CODES) => Kind::Payment,
         429 => Kind::RateLimited,
         410..=499 => kind_of_words(said).unwrap_or(Kind::BadRequest),

@@ -18,6 +18,10 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{Error, Phase};
+use crate::room::Room;
+
+/// Large answers that are being read whole.
+pub static ANSWERS: Room = Room::of(256 << 20);
 
 /// What came back. Dropping it, or its body, closes the connection at once.
 #[derive(Debug)]
@@ -44,14 +48,19 @@ impl Answer {
     /// Reads the body to its end, which also lets the connection serve again.
     pub async fn whole(self, limit: usize) -> Result<Bytes, Error> {
         let mut body = self.body;
+        let mut share = ANSWERS.share();
         let mut first = match body.next().await {
             Some(piece) => piece?,
             None => return Ok(Bytes::new()),
         };
         let mut all = BytesMut::new();
         loop {
-            if all.len().saturating_add(first.len()) > limit {
+            let length = all.len().saturating_add(first.len());
+            if length > limit {
                 return Err(Error::TooLarge { limit });
+            }
+            if !share.holds(length) {
+                return Err(Error::Crowded);
             }
             match body.next().await {
                 Some(piece) => {
@@ -78,7 +87,7 @@ pub struct Body {
 }
 
 impl Body {
-    pub(super) fn new(pieces: impl Stream<Item = Result<Bytes, PayloadError>> + 'static, silence: Duration) -> Self {
+    pub(crate) fn new(pieces: impl Stream<Item = Result<Bytes, PayloadError>> + 'static, silence: Duration) -> Self {
         Self {
             pieces: Some(Box::pin(pieces)),
             refusal: None,
@@ -93,6 +102,16 @@ impl Body {
             refusal: Some(why),
             patience: Patience::new(Duration::ZERO),
         }
+    }
+
+    /// What came last was no sign of life: the wait for one goes on as if nothing had come. Fails once that has taken too
+    /// long, be the line ever so busy.
+    pub fn disregard(&mut self) -> Result<(), Error> {
+        let overdue = self.patience.go_on();
+        if overdue.is_err() {
+            self.pieces = None;
+        }
+        overdue
     }
 
     fn end(&mut self, error: Error) -> Poll<Option<Result<Bytes, Error>>> {
@@ -144,6 +163,8 @@ pub(super) struct Patience {
     limit: Duration,
     alarm: Option<Pin<Box<Sleep>>>,
     running: bool,
+    /// The clock ran until upstream said what it said last.
+    ran: bool,
 }
 
 impl Patience {
@@ -152,30 +173,51 @@ impl Patience {
             limit,
             alarm: None,
             running: false,
+            ran: false,
         }
     }
 
     /// Upstream said something: the next wait begins anew.
     pub fn renew(&mut self) {
-        self.running = false;
+        self.ran = std::mem::replace(&mut self.running, false);
+    }
+
+    /// What upstream said does not count: the last wait goes on, or has been too long already.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        self.running = std::mem::replace(&mut self.ran, false);
+        let silent = self.silent();
+        match self.alarm() {
+            Some(alarm) if alarm.deadline() <= Instant::now() => Err(silent),
+            _ => Ok(()),
+        }
     }
 
     /// Ready, with the error to report, once upstream has been silent for too long.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let silent = self.silent();
+        match self.alarm() {
+            Some(alarm) => alarm.as_mut().poll(cx).map(|()| silent),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The alarm, set if it was not; `None` where the limit is too large for the clock, and so is no limit.
+    fn alarm(&mut self) -> Option<&mut Pin<Box<Sleep>>> {
         let limit = self.limit;
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(limit)));
         if !self.running {
-            // A limit too large for the clock is no limit.
-            let Some(until) = Instant::now().checked_add(limit) else {
-                return Poll::Pending;
-            };
+            let until = Instant::now().checked_add(limit)?;
             alarm.as_mut().reset(until);
             self.running = true;
         }
-        alarm.as_mut().poll(cx).map(|()| Error::Timeout {
+        Some(alarm)
+    }
+
+    fn silent(&self) -> Error {
+        Error::Timeout {
             phase: Phase::Silence,
-            after: limit,
-        })
+            after: self.limit,
+        }
     }
 }
 
@@ -247,6 +289,34 @@ mod tests {
                 after: Duration::from_millis(20)
             }
         );
+        assert!(body.next().await.is_none());
+    }
+
+    #[actix_web::test]
+    async fn a_wait_goes_on_through_what_does_not_count() {
+        tokio::time::pause();
+        let second = Duration::from_secs(1);
+        let every_second = stream::unfold((), move |()| async move {
+            sleep(second).await;
+            Some((Ok(Bytes::from_static(b"x")), ()))
+        });
+        let mut body = Body::new(every_second, second.mul_f64(3.5));
+        let start = Instant::now();
+        body.next().await.unwrap().unwrap();
+        for _ in 0..3 {
+            body.next().await.unwrap().unwrap();
+            body.disregard().unwrap();
+        }
+        assert!(body.next().await.unwrap().is_err());
+        assert_eq!(start.elapsed().as_millis() / 100, 45, "one second, then the limit");
+
+        let flood = stream::repeat_with(|| Ok(Bytes::from_static(b"x")));
+        let mut body = Body::new(flood, second);
+        body.next().await.unwrap().unwrap();
+        body.disregard().unwrap();
+        tokio::time::advance(second).await;
+        body.next().await.unwrap().unwrap();
+        assert!(body.disregard().is_err(), "also where there is never a pause");
         assert!(body.next().await.is_none());
     }
 

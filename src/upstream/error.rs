@@ -55,6 +55,9 @@ pub enum Error {
     Upgrade { status: u16 },
     #[error("upstream's answer is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// It is one of several such answers.
+    #[error("too many large answers are being read at once")]
+    Crowded,
     #[error("upstream answered {status} with the content encoding {encoding:?}, which was not asked for")]
     Encoding { status: u16, encoding: String },
     #[error("upstream did not answer in HTTP: {what}")]

@@ -27,7 +27,7 @@ mod tests;
 pub mod websocket;
 mod wire;
 
-pub use answer::{Answer, Body};
+pub use answer::{ANSWERS, Answer, Body};
 pub use client::{Client, Setup};
 pub use copilot::Copilot;
 pub use error::{Error, Phase};

@@ -174,6 +174,17 @@ async fn k146_one_refused_credential_costs_nothing_but_a_refresh() {
 }
 
 #[actix_rt::test]
+async fn a_wrong_host_that_stays_wrong_is_no_fault_of_the_request() {
+    let world = World::new().await;
+    for client in CLIENTS {
+        let body = client.body("gpt-5.4", "[[sim:421]] hi", false);
+        let answer = world.post(client.path(), &body).await;
+        let (_, _, message) = client.refusal(&answer, 502);
+        assert_eq!(message, "Misdirected Request");
+    }
+}
+
+#[actix_rt::test]
 async fn an_expired_token_is_replaced_unseen() {
     let world = World::new().await;
     world

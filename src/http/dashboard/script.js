@@ -7,6 +7,8 @@ const LIVE_MS = 2000;
 const ALL_AFTER = 15;
 const ALL_AFTER_WHEN_NOT_READY = 2;
 const KEPT = 200;
+/** Of the requests, so many are shown until somebody wants them all. */
+const SHOWN = 25;
 
 /** An element with attributes and children; an attribute that is false or missing is left out. */
 function el(name, attributes = {}, ...children) {
@@ -76,7 +78,16 @@ const isNothing = (value) => value === null || value === undefined;
 const count = (value) => (isNothing(value) ? "–" : Number(value).toLocaleString("en"));
 const rounded = (value) => count(Math.round(Number(value) * 10) / 10);
 const clock = (unixMillis) => new Date(unixMillis).toLocaleTimeString();
-const credits = (nano) => (isNothing(nano) ? "–" : `${(nano / 1e9).toLocaleString("en", { maximumFractionDigits: 3 })} cr`);
+/** AI credits, with as many decimals each time, so that they stand below one another. */
+const credits = (nano) =>
+  (isNothing(nano) ? "–" : (nano / 1e9).toLocaleString("en", { minimumFractionDigits: 3, maximumFractionDigits: 3 }));
+
+/** The time of day; of another day, its date, too. */
+function moment(unixMillis) {
+  const time = new Date(unixMillis);
+  if (time.toDateString() === new Date().toDateString()) return clock(unixMillis);
+  return time.toLocaleString(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
+}
 
 function span(seconds) {
   if (isNothing(seconds)) return "–";
@@ -87,8 +98,12 @@ function span(seconds) {
 
 function millis(value) {
   if (isNothing(value)) return "–";
-  return value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  if (value < 1000) return `${Math.round(value)} ms`;
+  return value < 100_000 ? `${(value / 1000).toFixed(1)} s` : minutes(value / 1000);
 }
+
+/** 106 → 1:46 */
+const minutes = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 /** 128000 → 128k: sizes of windows are round numbers. */
 function size(tokens) {
@@ -109,6 +124,10 @@ function day(told) {
 // Quota.
 
 const NAMES = { chat: "Chat", completions: "Completions", premium_interactions: "Premium requests" };
+
+/** What a plan is measured by comes first. */
+const RANK = ["premium_interactions", "chat", "completions"];
+const rank = (id) => (RANK.includes(id) ? RANK.indexOf(id) : RANK.length);
 
 function quotaName(id, inCredits) {
   if (id === "premium_interactions" && inCredits) return "AI credits";
@@ -137,14 +156,14 @@ function readSnapshot(id, snapshot, usage) {
 
 function readQuotas(usage) {
   const snapshots = Object.entries(usage.quota_snapshots ?? {}).filter(([, snapshot]) => snapshot);
-  const quotas = snapshots.map(([id, snapshot]) => readSnapshot(id, snapshot, usage));
+  const quotas = snapshots.map(([id, snapshot]) => ({ id, ...readSnapshot(id, snapshot, usage) }));
   for (const [id, left] of Object.entries(usage.limited_user_quotas ?? {})) {
     if (usage.quota_snapshots?.[id]) continue;
     const all = usage.monthly_quotas?.[id] ?? left;
     const percent = all > 0 ? (100 * left) / all : 0;
-    quotas.push({ name: quotaName(id), left, all, percent, reset: usage.limited_user_reset_date, notes: [] });
+    quotas.push({ id, name: quotaName(id), left, all, percent, reset: usage.limited_user_reset_date, notes: [] });
   }
-  return quotas;
+  return quotas.sort((one, two) => rank(one.id) - rank(two.id));
 }
 
 function quotaRow({ name, unlimited, left, all, percent, reset, notes, blocked }) {
@@ -165,8 +184,10 @@ function showUsage(usage) {
   find("raw").textContent = JSON.stringify(usage, null, 2);
 }
 
-function showNoUsage(error) {
-  find("quotas").replaceChildren(el("p", { class: "bad" }, error.message));
+function showNoUsage(error, why) {
+  find("quotas").replaceChildren(
+    el("p", { class: "bad" }, error.message),
+    why ? el("p", { class: "note" }, why) : "");
   find("fetched").textContent = `Tried ${clock(Date.now())}${endpoint ? ` at ${endpoint}` : ""}`;
   find("raw").textContent = "not available";
 }
@@ -174,12 +195,12 @@ function showNoUsage(error) {
 // Account and readiness.
 
 function planOf(usage) {
-  const names = [usage?.copilot_plan?.replaceAll("_", " "), usage?.access_type_sku];
-  return names.filter(Boolean).join(" · ") || "–";
+  const names = [usage?.copilot_plan, usage?.access_type_sku];
+  return names.filter(Boolean).map((name) => name.replaceAll("_", " ")).join(" · ") || "–";
 }
 
 function credentialOf(token) {
-  if (isNothing(token.expires_in_secs)) return token.state;
+  if (isNothing(token.expires_in_secs)) return token.state.replaceAll("_", " ");
   return `${token.state}, ${span(token.age_secs)} old, good for ${span(token.expires_in_secs)}`;
 }
 
@@ -195,10 +216,9 @@ function showStatus(status, usage) {
     ["Login", usage?.login ?? "–"],
     ["Plan", planOf(usage)],
     ["Billing", usage ? (usage.token_based_billing ? "AI credits" : "premium requests") : "–"],
-    ["Ready", status.ready ? "yes" : status.reason, status.ready ? "good" : "bad"],
+    status.ready ? ["Ready", "yes", "good"] : ["Not ready", status.reason, "bad"],
     ["Credential", credentialOf(status.token)],
     ["Trouble", status.ready ? (status.token.last_error ?? status.models.last_error) : null, "bad"],
-    ["Models", count(status.models.count)],
     ["Calls", calls],
     ["Running for", span(status.uptime_secs)],
   ].filter(([, value]) => !isNothing(value));
@@ -206,67 +226,103 @@ function showStatus(status, usage) {
     ...pairs.flatMap(([name, value, kind]) => [el("dt", {}, name), el("dd", { class: kind }, value)]));
   showState(status.ready ? "ready" : "not ready", status.ready ? "good" : "bad");
   find("version").textContent = `copilot-proxy ${status.version}`;
+  const key = status.keyed ? "YOUR_KEY" : "dummy";
+  find("connect").replaceChildren(
+    "Claude Code: ", el("code", {}, `ANTHROPIC_BASE_URL=${location.origin} ANTHROPIC_AUTH_TOKEN=${key} claude`));
 }
 
 // Tables.
 
-function table(target, headings, rows, empty) {
-  if (!rows.length) {
-    target.removeAttribute("role");
-    target.replaceChildren(el("caption", {}, empty));
-    return;
-  }
-  // On a phone the rows are blocks, which would be no table any more to a screen reader.
-  target.setAttribute("role", "table");
-  const cells = headings.map(([name, kind]) => el("th", { scope: "col", role: "columnheader", class: kind }, name));
-  target.replaceChildren(
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...cells)),
-    el("tbody", { role: "rowgroup" }, ...rows));
+/** Puts elements in order under their parent, and touches none that is there already: nothing flickers or loses focus. */
+function arrange(parent, wanted) {
+  wanted.forEach((element, at) => {
+    if (parent.children[at] !== element) parent.insertBefore(element, parent.children[at] ?? null);
+  });
+  while (parent.children.length > wanted.length) parent.lastChild.remove();
 }
 
-/** One row; each cell is [content, class], under the heading at its place. */
-function row(headings, label, cells) {
-  const made = cells.map(([content, kind], at) => {
-    const children = Array.isArray(content) ? content : [isNothing(content) ? "–" : content];
-    const names = [kind ?? headings[at][1], children[0] === "–" ? "none" : null].filter(Boolean).join(" ");
-    return el("td", { role: "cell", class: names || null, "data-label": headings[at][0] }, ...children);
+/** Shows rows under their headings, each [name, class]; or, where there is none, some words. */
+function table(target, columns, rows, empty) {
+  if (!rows.length) {
+    target.removeAttribute("role");
+    target.replaceChildren(...(empty ? [el("caption", {}, empty)] : []));
+    return;
+  }
+  if (!target.tBodies.length) {
+    const cells = columns.map(([name, kind]) => el("th", { scope: "col", role: "columnheader", class: kind }, name));
+    target.replaceChildren(
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...cells)), el("tbody", { role: "rowgroup" }));
+    // On a narrow screen the rows are blocks, which would be no table any more to a screen reader.
+    target.setAttribute("role", "table");
+  }
+  arrange(target.tBodies[0], rows);
+}
+
+/** One row; each cell is its content, or an array of pieces, under the heading at its place. */
+function row(columns, label, cells) {
+  const made = cells.map((content, at) => {
+    const [name, kind] = columns[at];
+    const pieces = Array.isArray(content) ? content : [isNothing(content) ? "–" : content];
+    const classes = [kind, pieces[0] === "–" ? "none" : null].filter(Boolean).join(" ");
+    return el("td", { role: "cell", class: classes || null, "data-label": name }, ...pieces);
   });
   return el("tr", { role: "row", "aria-label": label }, ...made);
 }
 
+const small = (text, kind) => (text ? el("small", { class: kind }, text) : null);
+
 // Requests.
 
 let revision = 0;
+/** By id, newest first: what is known of each, and its row once it is shown. */
 let requests = new Map();
+let showsAll = false;
+/** How far the proxy's clock is ahead of ours. */
+let ahead = 0;
 
-const REQUEST_HEADINGS = [
-  ["Time"], ["Client"], ["Model"], ["Route"], ["Status"], ["Took", "number"], ["First token", "number"],
-  ["In", "number"], ["Cached", "number"], ["Out", "number"], ["Cost", "number"],
+const REQUEST_COLUMNS = [
+  ["Time", "time"], ["Client", "client"], ["Model", "lead"], ["Route", "route"], ["Status", "end"],
+  ["Took", "number"], ["First token", "number"], ["In", "number"], ["Cached", "number"], ["Out", "number"],
+  ["Credits", "number"],
 ];
+const TOOK = REQUEST_COLUMNS.findIndex(([name]) => name === "Took");
 
-function statusPill({ status, error }) {
-  if (isNothing(status)) return el("span", { class: "pill warn" }, "running");
-  return el("span", { class: `pill ${error || status >= 400 ? "bad" : "good"}` }, status === 499 ? "left" : String(status));
+const PHASES = {
+  waiting_for_approval: ["needs approval", "warn"], queued: ["queued", "warn"], upstream: ["upstream", "busy"],
+  streaming: ["streaming", "busy"],
+};
+const isRunning = ({ status }) => isNothing(status);
+
+function stateOf(request) {
+  if (isRunning(request)) return PHASES[request.phase] ?? ["running", "busy"];
+  const failed = request.error || request.status >= 400;
+  return [request.status === 499 ? "client left" : String(request.status), failed ? "bad" : "good"];
+}
+
+/** Its own protocol, or the one it is translated to. */
+function routeTaken(route) {
+  const [from, to] = (route || "–").split(" → ");
+  return to && from === to ? [el("span", { class: "native" }, `${from}, native`)] : route || "–";
 }
 
 function requestRow(request) {
   const ran = request.model_run && request.model_run !== request.model_asked ? `ran ${request.model_run}` : null;
   const agent = request.client || "unnamed";
-  const small = (text, kind) => (text ? el("small", { class: kind }, text) : null);
   const healed = request.healed?.length ? `mended: ${request.healed.join(", ")}` : null;
-  const label = `${request.model_asked || "a model"} for ${agent}, ${request.status ?? "running"}`;
-  return row(REQUEST_HEADINGS, label, [
-    [clock(request.started_unix_ms)],
-    [[el("span", { class: "cut", title: agent }, agent.split(" ")[0])]],
-    [[request.model_asked || "–", small(ran), small(healed), small(request.error, "bad")], "lead"],
-    [request.route || "–"],
-    [[statusPill(request)]],
-    [millis(request.duration_ms)],
-    [millis(request.first_byte_ms)],
-    [count(request.tokens_in)],
-    [count(request.tokens_cached)],
-    [count(request.tokens_out)],
-    [credits(request.nano_aiu)],
+  const [state, kind] = stateOf(request);
+  const started = new Date(request.started_unix_ms);
+  return row(REQUEST_COLUMNS, `${request.model_asked || "a model"} for ${agent}, ${state}`, [
+    [el("time", { datetime: started.toISOString(), title: started.toLocaleString() }, moment(request.started_unix_ms))],
+    [el("span", { class: "cut", title: agent }, agent.split(" ")[0])],
+    [request.model_asked || "–", small(ran), small(healed), small(request.error, "bad")],
+    routeTaken(request.route),
+    [el("span", { class: `pill ${kind}` }, state)],
+    millis(request.duration_ms),
+    millis(request.first_byte_ms),
+    count(request.tokens_in),
+    count(request.tokens_cached),
+    count(request.tokens_out),
+    credits(request.nano_aiu),
   ]);
 }
 
@@ -275,54 +331,80 @@ function showTotals(totals) {
     ["requests", count(totals.requests)], ["failed", count(totals.errors)], ["tokens in", count(totals.tokens_in)],
     ["of them cached", count(totals.tokens_cached)], ["tokens out", count(totals.tokens_out)],
   ];
-  if (totals.nano_aiu) sums.push(["cost", credits(totals.nano_aiu)]);
+  if (totals.nano_aiu) sums.push(["AI credits", credits(totals.nano_aiu)]);
   find("totals").replaceChildren(...sums.map(([name, sum]) => el("div", {}, el("dt", {}, name), el("dd", {}, sum))));
+  find("totals").hidden = false;
 }
 
 function showRequests(news) {
-  const changed = news.reset || news.requests.length > 0;
+  ahead = news.now_unix_ms - Date.now();
   if (news.reset) requests = new Map();
-  for (const request of news.requests) requests.set(request.id, request);
+  for (const request of news.requests) requests.set(request.id, { request, row: null });
   revision = news.revision;
-  if (!changed) return;
-  const newest = [...requests.values()].sort((one, two) => two.started_unix_ms - one.started_unix_ms).slice(0, KEPT);
-  requests = new Map(newest.map((request) => [request.id, request]));
-  table(find("requests"), REQUEST_HEADINGS, newest.map(requestRow), "No request yet. Connect a client, and what it asks shows here.");
-  showTotals(news.totals);
+  if (news.requests.length) {
+    const newest = [...requests.entries()].sort(([, one], [, two]) => two.request.started_unix_ms - one.request.started_unix_ms);
+    requests = new Map(newest.slice(0, KEPT));
+    showTotals(news.totals);
+  }
+  arrangeRequests();
+}
+
+function arrangeRequests() {
+  const known = [...requests.values()];
+  const shown = showsAll ? known : known.slice(0, SHOWN);
+  for (const entry of shown) {
+    entry.row ??= requestRow(entry.request);
+    if (!isRunning(entry.request)) continue;
+    const took = entry.row.cells[TOOK];
+    took.textContent = millis(Math.max(0, Date.now() + ahead - entry.request.started_unix_ms));
+    took.classList.remove("none");
+  }
+  table(find("requests"), REQUEST_COLUMNS, shown.map((entry) => entry.row), "");
+  find("first").hidden = known.length > 0;
+  find("totals").hidden = known.length === 0;
+  find("more").hidden = known.length <= SHOWN;
+  find("more").textContent = showsAll ? "Show fewer" : `Show all ${known.length}`;
+  const running = known.filter(({ request }) => isRunning(request)).length;
+  find("running").hidden = running === 0;
+  find("running").textContent = `${running} running`;
 }
 
 // Models.
 
 let models = [];
+/** Why there is no list. */
+let modelsMissing = null;
 
-const MODEL_HEADINGS = [
-  ["Model"], ["Vendor"], ["Context", "number"], ["Prompt", "number"], ["Output", "number"], ["Price"],
-  ["Claude Code"], ["Chat"], ["Codex"],
+const MODEL_COLUMNS = [
+  ["Model", "lead"], ["Vendor"], ["Context", "number"], ["Prompt", "number"], ["Output", "number"],
+  ["Multiplier", "number"], ["Credits/M in", "number"], ["Credits/M out", "number"],
+  ["Claude Code", "way"], ["Chat", "way"], ["Codex", "way"],
 ];
-
-function priceOf({ multiplier, token_prices: prices }) {
-  const parts = [];
-  if (!isNothing(multiplier)) parts.push(`×${multiplier}`);
-  if (prices) parts.push(`${count(prices.input)} in, ${count(prices.output)} out cr/M`);
-  return parts.join(" · ") || "–";
-}
 
 /** The way a client takes: its own protocol, or the one it is translated to. */
 function routeOf(client, way) {
-  if (isNothing(way)) return [["–"], "muted"];
-  return way === client ? [["native"], "native"] : [[`→ ${way}`]];
+  if (isNothing(way)) return "–";
+  return way === client ? [el("span", { class: "native" }, "native")] : `→ ${way}`;
+}
+
+/** A name that tells more than the id. */
+function nameBeside({ id, name }) {
+  const plain = (text) => (text ?? "").toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  return plain(id) === plain(name) ? null : name;
 }
 
 function modelRow(model) {
-  const marks = [model.name === model.id ? null : model.name, model.preview ? "preview" : null,
+  const marks = [nameBeside(model), model.preview ? "preview" : null,
     model.policy === "enabled" ? null : `policy: ${model.policy}`].filter(Boolean);
-  return row(MODEL_HEADINGS, model.id, [
-    [[el("span", { class: "id" }, model.id), marks.length ? el("small", {}, marks.join(" · ")) : null], "lead"],
-    [model.vendor || "–"],
-    [size(model.context_window)],
-    [size(model.max_prompt_tokens)],
-    [size(model.max_output_tokens)],
-    [priceOf(model)],
+  return row(MODEL_COLUMNS, model.id, [
+    [el("span", { class: "id" }, model.id), small(marks.join(" · "))],
+    model.vendor || "–",
+    size(model.context_window),
+    size(model.max_prompt_tokens),
+    size(model.max_output_tokens),
+    isNothing(model.multiplier) ? "–" : `×${model.multiplier}`,
+    count(model.token_prices?.input),
+    count(model.token_prices?.output),
     routeOf("messages", model.routes.messages),
     routeOf("chat", model.routes.chat),
     routeOf("responses", model.routes.responses),
@@ -332,7 +414,9 @@ function modelRow(model) {
 function showModels() {
   const wanted = find("filter").value.trim().toLowerCase();
   const shown = models.filter(({ id, name, vendor }) => `${id} ${name} ${vendor}`.toLowerCase().includes(wanted));
-  table(find("models"), MODEL_HEADINGS, shown.map(modelRow), models.length ? "No model has this in its name." : "No model is listed.");
+  const empty = models.length ? "No model has this in its name." : modelsMissing ?? "No model is listed.";
+  table(find("models"), MODEL_COLUMNS, shown.map(modelRow), empty);
+  find("model-count").textContent = models.length ? String(models.length) : "";
 }
 
 // Approvals.
@@ -384,7 +468,7 @@ function showApprovals(pending) {
       approvals.set(one.id, approvalItem(one));
       find("approval-list").append(approvals.get(one.id).item);
     }
-    approvals.get(one.id).waiting.textContent = `waiting ${span(one.age_secs)}, refused in ${span(one.expires_in_secs)}`;
+    approvals.get(one.id).waiting.textContent = `waiting ${minutes(one.age_secs)}, refused in ${minutes(one.expires_in_secs)}`;
   }
   const title = `Waiting for approval: ${pending.length}`;
   if (find("approvals-title").textContent !== title) find("approvals-title").textContent = title;
@@ -401,8 +485,10 @@ async function refreshLive() {
 }
 
 async function refreshModels() {
+  modelsMissing = null;
   models = await ask("/admin/models").catch((error) => {
     if (error.status === 401 || error.status === 0) throw error;
+    modelsMissing = error.message;
     return [];
   });
   showModels();
@@ -412,7 +498,7 @@ async function refreshAll() {
   const [status, usage] = await Promise.all([ask("/admin/status"), ask(endpoint || "/usage").catch((error) => error)]);
   const failed = usage instanceof Error;
   showStatus(status, failed ? null : usage);
-  if (failed) showNoUsage(usage);
+  if (failed) showNoUsage(usage, endpoint ? null : (await ask("/admin/status")).usage.last_error);
   else showUsage(usage);
   await Promise.all([refreshModels(), refreshLive()]);
 }
@@ -471,6 +557,10 @@ find("login").addEventListener("submit", async (event) => {
   }
 });
 find("filter").addEventListener("input", showModels);
+find("more").addEventListener("click", () => {
+  showsAll = !showsAll;
+  arrangeRequests();
+});
 document.addEventListener("visibilitychange", tick);
 setInterval(tick, LIVE_MS);
 run(refreshAll);

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::http::body;
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::json;
+use crate::protocol::json::{self, Unfit};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
 use crate::translate::ids::Ids;
@@ -53,7 +54,7 @@ pub enum Asked {
 #[derive(Debug, PartialEq)]
 pub enum Begun {
     /// This request goes to a model; its events are to be [heard](Session::hear).
-    Call { body: Object, bytes: usize },
+    Call(Object),
     /// The turn has been answered here, in these frames.
     Answered(Vec<String>),
 }
@@ -106,8 +107,10 @@ impl Session {
 
     /// Takes a frame of the client's. What it may not ask is said in an error frame, and the socket stays.
     pub fn receive(&mut self, text: &str) -> Result<Asked, Failure> {
-        let frame = json::object(text.as_bytes())
-            .ok_or_else(|| Failure::new(Kind::BadRequest, "the frame is no JSON object"))?;
+        let frame = json::object(text.as_bytes()).map_err(|unfit| match unfit {
+            Unfit::NoObject => Failure::new(Kind::BadRequest, "the frame is no JSON object"),
+            Unfit::TooManyValues => body::too_many_values(),
+        })?;
         let appends = match frame.get("type").and_then(Value::as_str) {
             Some("response.create") => false,
             Some("response.append") => true,
@@ -212,7 +215,7 @@ impl Session {
             response: None,
             sequence: 0,
         });
-        Ok(Begun::Call { body, bytes })
+        Ok(Begun::Call(body))
     }
 
     /// The response that a request continues, if it continues one.

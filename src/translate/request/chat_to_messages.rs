@@ -10,8 +10,7 @@ use crate::translate::rules::tools::{Call, Input, Toolbox, alias};
 use crate::translate::rules::{field, list, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply};
 
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut body = body.clone();
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     images::admit(Chat, &mut body, context.model)?;
     let toolbox = Toolbox::read(Chat, Messages, &body, context)?;
     let history = read(list(field(&body, "messages")), &toolbox, context);
@@ -91,7 +90,7 @@ mod tests {
     }
 
     fn outgoing(fixture: &Fixture, body: Value) -> Outgoing {
-        request(body.as_object().unwrap(), &fixture.context()).unwrap()
+        request(body.as_object().unwrap().clone(), &fixture.context()).unwrap()
     }
 
     fn sent(body: Value) -> Object {
@@ -273,7 +272,7 @@ mod tests {
         fn nonsense_harms_nobody(messages in any_json(), tools in any_json(), rest in any_json()) {
             let body = json!({"messages": messages, "tools": tools, "tool_choice": rest, "response_format": rest, "stop": rest});
             let fixture = Fixture::new(haiku());
-            let _ = request(body.as_object().unwrap(), &fixture.context());
+            let _ = request(body.as_object().unwrap().clone(), &fixture.context());
         }
     }
 }

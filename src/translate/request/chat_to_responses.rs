@@ -16,8 +16,7 @@ use crate::translate::rules::{field, list, sampling, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply, items};
 
 /// The request as a Responses upstream takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut body = body.clone();
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     images::admit(Chat, &mut body, context.model)?;
     let vision = images::has_image(Chat, &body);
     let toolbox = Toolbox::read(Chat, Responses, &body, context)?;
@@ -183,7 +182,7 @@ mod tests {
     }
 
     fn sent(body: &Value) -> Outgoing {
-        request(body.as_object().unwrap(), &gpt().context()).unwrap()
+        request(body.as_object().unwrap().clone(), &gpt().context()).unwrap()
     }
 
     fn said(role: &str, text: &str) -> Value {
@@ -314,7 +313,7 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in any_json()) {
             if let Some(body) = body.as_object() {
-                let _ = request(body, &gpt().context());
+                let _ = request(body.clone(), &gpt().context());
             }
         }
     }

@@ -17,8 +17,7 @@ const STYLE: Style = Style {
 };
 
 /// The request as a chat upstream takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut body = body.clone();
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     if context.tuning.strip_attribution {
         attribution::strip(&mut body);
     }
@@ -208,7 +207,7 @@ mod tests {
             memory,
             hints: &hints,
         };
-        request(body.as_object().unwrap(), &context)
+        request(body.as_object().unwrap().clone(), &context)
     }
 
     fn sent(model: &Model, body: Value) -> Object {

@@ -15,8 +15,7 @@ use crate::translate::rules::{attribution, sampling, searches, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply, history, items};
 
 /// The request as a Responses upstream takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut body = body.clone();
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     if context.tuning.strip_attribution {
         attribution::strip(&mut body);
     }
@@ -199,7 +198,7 @@ mod tests {
     }
 
     fn sent(fixture: &Fixture, body: &Value) -> Outgoing {
-        request(body.as_object().unwrap(), &fixture.context()).unwrap()
+        request(body.as_object().unwrap().clone(), &fixture.context()).unwrap()
     }
 
     fn input(messages: Value) -> Value {
@@ -393,7 +392,7 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in any_json()) {
             if let Some(body) = body.as_object() {
-                let _ = request(body, &gpt("gpt-5.4").context());
+                let _ = request(body.clone(), &gpt("gpt-5.4").context());
             }
         }
     }

@@ -17,8 +17,7 @@ const STYLE: Style = Style {
 };
 
 /// The request as a chat upstream takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut body = body.clone();
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     images::admit(Responses, &mut body, context.model)?;
     let vision = images::has_image(Responses, &body);
     let toolbox = Toolbox::read(Responses, Chat, &body, context)?;
@@ -213,7 +212,7 @@ mod tests {
             memory: &memory,
             hints: &hints,
         };
-        request(body.as_object().unwrap(), &context)
+        request(body.as_object().unwrap().clone(), &context)
     }
 
     fn history(model: &Model, input: Value) -> Value {

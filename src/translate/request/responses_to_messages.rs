@@ -15,12 +15,11 @@ use crate::translate::rules::tools::{Toolbox, output_of};
 use crate::translate::rules::{field, list, searches, thoughts};
 use crate::translate::{Context, Object, Outgoing, Reply};
 
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
+pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     let reply = Reply {
-        echo: echo(body),
+        echo: echo(&body),
         ..Reply::default()
     };
-    let mut body = body.clone();
     images::admit(Responses, &mut body, context.model)?;
     let toolbox = Toolbox::read(Responses, Messages, &body, context)?;
     let mut history = History::default();
@@ -94,7 +93,7 @@ mod tests {
 
     fn outgoing(body: Value) -> Result<Outgoing, Failure> {
         let fixture = Fixture::new(haiku());
-        request(body.as_object().unwrap(), &fixture.context())
+        request(body.as_object().unwrap().clone(), &fixture.context())
     }
 
     fn sent(body: Value) -> Object {

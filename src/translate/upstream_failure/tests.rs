@@ -150,6 +150,7 @@ fn other_statuses() {
             Kind::BadRequest,
         ),
         (403, "Forbidden\n", Kind::Forbidden),
+        (421, "Misdirected Request\n", Kind::UpstreamFailed),
         (404, "404 page not found", Kind::NotFound),
         (
             404,

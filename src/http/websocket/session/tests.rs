@@ -27,7 +27,7 @@ fn user(text: &str) -> Value {
 fn called(session: &mut Session, frame: &str) -> Object {
     assert_eq!(session.receive(frame), Ok(Asked::Turn));
     match session.begin(ids()) {
-        Some(Begun::Call { body, .. }) => body,
+        Some(Begun::Call(body)) => body,
         other => panic!("{other:?}"),
     }
 }
@@ -208,7 +208,7 @@ fn turns_wait_in_line_and_the_line_is_bounded() {
     assert_eq!(session.begin(ids()), None, "one at a time");
     session.end();
     match session.begin(ids()) {
-        Some(Begun::Call { body, .. }) => assert_eq!(body["input"], json!([user("1")])),
+        Some(Begun::Call(body)) => assert_eq!(body["input"], json!([user("1")])),
         other => panic!("{other:?}"),
     }
 }

@@ -35,12 +35,12 @@ const STYLE: Style = Style {
 };
 
 /// The request as Copilot takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
+pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> {
     let model = context.model;
-    let mut out = body.clone();
+    let include_usage = tells_usage(&out);
+    let wish = Wish::read(Chat, &out, context.hints, context.tuning);
     out.insert("model".into(), json!(model.id));
     images::admit(Chat, &mut out, model)?;
-    let wish = Wish::read(Chat, body, context.hints, context.tuning);
 
     for name in FOREIGN {
         out.shift_remove(name);
@@ -48,7 +48,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
     if !model.is_reasoning_gpt() {
         out.shift_remove("verbosity");
     }
-    limits(body, &mut out, context);
+    limits(&mut out, context);
     for name in ["reasoning_effort", "reasoning", "thinking_budget"] {
         out.shift_remove(name);
     }
@@ -67,7 +67,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
         reply: Reply {
             model: context.requested.to_owned(),
             ran: model.id.clone(),
-            include_usage: tells_usage(body),
+            include_usage,
             show_reasoning: context.tuning.show_reasoning,
             reasoning_alias: context.tuning.reasoning_alias,
             tools: aliases,
@@ -78,10 +78,11 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
 }
 
 /// How long the answer may be and how it is drawn.
-fn limits(body: &Object, out: &mut Object, context: &Context) {
+fn limits(out: &mut Object, context: &Context) {
+    let asked = sampling::limit(Chat, out);
     out.shift_remove("max_tokens");
     out.shift_remove("max_completion_tokens");
-    sampling::write_limit(Chat, sampling::limit(Chat, body), out, context);
+    sampling::write_limit(Chat, asked, out, context);
     sampling::settle_gpt(out, context.model);
     if let Some(Value::Array(stops)) = out.get_mut("stop") {
         stops.truncate(MOST_STOPS);
@@ -237,7 +238,7 @@ mod tests {
             memory,
             hints: &hints,
         };
-        request(body.as_object().unwrap(), &context).unwrap()
+        request(body.as_object().unwrap().clone(), &context).unwrap()
     }
 
     fn sent(model: &Model, body: Value) -> Object {
@@ -449,7 +450,7 @@ mod tests {
             let mut object = Object::new();
             if let Value::Object(body) = body { object.extend(body); }
             object.insert("messages".into(), messages);
-            let _ = request(&object, &context);
+            let _ = request(object, &context);
         }
     }
 }

@@ -32,14 +32,13 @@ const REFUSED: [&str; 12] = [
 const LONGEST_USER: usize = 256;
 
 /// The request as Copilot takes it.
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
-    let mut out = body.clone();
+pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> {
     images::admit(Messages, &mut out, context.model)?;
     if context.tuning.strip_attribution {
         attribution::strip(&mut out);
     }
     let wish = Wish::read(Messages, &out, context.hints, context.tuning);
-    sampling::write_limit(Messages, sampling::limit(Messages, body), &mut out, context);
+    sampling::write_limit(Messages, sampling::limit(Messages, &out), &mut out, context);
     wish.write(Messages, &mut out, context);
     name_format(&mut out);
     tools::clean(&mut out)?;

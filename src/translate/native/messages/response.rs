@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::sse::Frame;
 use crate::translate::carrier::Carrier;
+use crate::translate::chunk::Text;
 use crate::translate::fold::messages::{event, unfold};
 use crate::translate::from_messages::check_whole;
 use crate::translate::ids::Ids;
@@ -142,9 +143,7 @@ impl Translator for Relay {
         if self.over || frame.is_done() || frame.data.trim_ascii().is_empty() {
             return Ok(());
         }
-        if frame.name.is_none() {
-            frame.name = Some(name_in(&frame.data)?);
-        }
+        frame.name = Some(name_of(&frame)?);
         let frame = match frame.name.as_deref().unwrap_or_default() {
             b"content_block_delta" => {
                 self.listen(&frame);
@@ -276,15 +275,27 @@ fn ended(mut answer: Value) -> Value {
     answer
 }
 
-/// The name of an event that has it only in its data.
-fn name_in(data: &Bytes) -> Result<Bytes, Failure> {
+/// The name of an event: its own `type`, or else what stood before it. Reads the data to its end, so that nothing goes on
+/// which no client can read.
+fn name_of(frame: &Frame) -> Result<Bytes, Failure> {
     #[derive(Deserialize)]
-    struct Named {
+    struct Named<T> {
         #[serde(rename = "type", default)]
-        name: Option<String>,
+        name: T,
     }
-    let named: Named = serde_json::from_slice(data).map_err(|_| garbage())?;
-    Ok(Bytes::from(named.name.unwrap_or_else(|| "error".into())))
+    if !frame.data.trim_ascii_start().starts_with(b"{") {
+        return Err(garbage());
+    }
+    let Named::<Text> { name } = serde_json::from_slice(&frame.data).map_err(|_| garbage())?;
+    match &frame.name {
+        Some(before) if **before == *name.as_bytes() => Ok(before.clone()),
+        Some(before) if name.is_empty() && std::str::from_utf8(before).is_ok() => Ok(before.clone()),
+        Some(_) if name.is_empty() => Err(garbage()),
+        None if name.is_empty() => Ok(Bytes::from_static(b"error")),
+        // A name is one line, whatever its escapes say.
+        _ if name.contains(['\n', '\r']) => Err(garbage()),
+        _ => Ok(Bytes::copy_from_slice(name.as_bytes())),
+    }
 }
 
 fn tree(frame: &Frame) -> Result<Object, Failure> {
@@ -431,6 +442,15 @@ mod tests {
     }
 
     #[test]
+    fn what_an_event_says_of_itself_counts_more_than_the_name_before_it() {
+        let misnamed = sent("ping", r#"{"type":"content_block_stop","index":0}"#);
+        let out = pass(&mut relay(), &[start(), misnamed, ending(), stop()]).unwrap();
+        assert_eq!(out[1].name.as_deref(), Some(&b"content_block_stop"[..]));
+        let failed = sent("message_stop", r#"{"type":"error","error":{"message":"no"}}"#);
+        assert_eq!(pass(&mut relay(), &[start(), failed]).unwrap_err().message, "no");
+    }
+
+    #[test]
     fn k058_a_cut_stream_is_an_error_and_never_an_ending() {
         let delta = sent(
             "content_block_delta",
@@ -559,13 +579,29 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_where_it_would_be_read() {
+    fn nonsense_goes_no_further() {
+        let named = |name: &'static [u8], data: &'static str| Frame {
+            name: Some(Bytes::from_static(name)),
+            data: data.into(),
+        };
         for frame in [
             sent("message_start", "nonsense"),
             Frame::data("nonsense"),
             sent("message_delta", "[]"),
+            sent(
+                "content_block_delta",
+                r#"{"type":"content_block_delta","index":0,"delta":{"#,
+            ),
+            sent("content_block_stop", r#"{"type":"content_block_stop"} x"#),
+            sent("ping", r#"["ping"]"#),
+            sent("future_event", "1"),
+            named(b"p\xffng", "{}"),
+            Frame::data(r#"{"type":"ping\nevent: message_stop"}"#),
         ] {
-            assert!(pass(&mut relay(), &[frame]).is_err());
+            assert!(
+                pass(&mut relay(), &[frame.clone(), ending(), stop()]).is_err(),
+                "{frame:?}"
+            );
         }
         let empty = [
             sent("message_start", "{}"),

@@ -32,7 +32,7 @@ fn outgoing(fixture: &Fixture, fields: Value) -> Result<Outgoing, Failure> {
     body.insert("model".into(), json!("asked"));
     body.insert("messages".into(), json!([{"role": "user", "content": "hi"}]));
     body.extend(fields.as_object().unwrap().clone());
-    request(&body, &fixture.context())
+    request(body.clone(), &fixture.context())
 }
 
 fn sent_by(fixture: &Fixture, fields: Value) -> Object {
@@ -83,7 +83,9 @@ fn what_copilot_takes_passes_as_it_is() {
         "stop_sequences": ["x"], "temperature": 0.2,
     });
     let fixture = Fixture::new(opus());
-    let out = request(body.as_object().unwrap(), &fixture.context()).unwrap().body;
+    let out = request(body.as_object().unwrap().clone(), &fixture.context())
+        .unwrap()
+        .body;
     assert_eq!(Value::Object(out).to_string(), body.to_string());
 }
 

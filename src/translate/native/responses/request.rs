@@ -37,9 +37,9 @@ const REFUSED_TOOLS: [&str; 4] = ["code_interpreter", "file_search", "image_gene
 /// Tools that may stand as functions where a model does not know them.
 const SHAPED_TOOLS: [&str; 5] = ["apply_patch", "custom", "local_shell", "namespace", "shell"];
 
-pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
+pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> {
     let model = context.model;
-    let mut out = body.clone();
+    let echo = response_object::echo(&out);
     for name in REFUSED {
         out.shift_remove(name);
     }
@@ -68,7 +68,7 @@ pub fn request(body: &Object, context: &Context) -> Result<Outgoing, Failure> {
             ran: model.id.clone(),
             show_reasoning: true,
             tools,
-            echo: response_object::echo(body),
+            echo,
             ..Reply::default()
         },
         ..Outgoing::default()

@@ -143,6 +143,13 @@ impl Translator for Relay {
             return Err(Failure::new(Kind::Stream, "upstream sent an event that is not JSON"));
         };
         let kind = event.kind(frame.name.as_deref());
+        // A name is one line, whatever its escapes say.
+        if kind.contains(['\n', '\r']) {
+            return Err(Failure::new(
+                Kind::Stream,
+                "upstream sent an event without a proper name",
+            ));
+        }
         if let Some(failure) = from_responses::failure(&kind, &event) {
             return Err(failure);
         }
@@ -476,7 +483,7 @@ impl Relay {
     /// Writes upstream's event with these edits, renumbered, without Copilot's private fields.
     fn write(&mut self, kind: &str, event: &Event, mut edits: Edits, out: &mut Vec<Frame>) {
         edits.push(("sequence_number", Cow::Owned(self.sequence.to_string())));
-        if event.get("type").is_none() {
+        if event.text("type").is_none() {
             edits.push(("type", Cow::Owned(json!(kind).to_string())));
         }
         let size: usize = event.fields().map(|(name, value)| name.len() + value.get().len()).sum();

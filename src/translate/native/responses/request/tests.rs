@@ -11,7 +11,7 @@ fn gpt(id: &str) -> Fixture {
 }
 
 fn sent(body: &Value) -> Outgoing {
-    request(body.as_object().unwrap(), &gpt("gpt-5.4").context()).unwrap()
+    request(body.as_object().unwrap().clone(), &gpt("gpt-5.4").context()).unwrap()
 }
 
 fn input(items: Value) -> Value {
@@ -124,7 +124,7 @@ fn lost_reasoning_is_given_back_once() {
     let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": ""});
     let kinds = |items: Value| {
         let body = json!({"model": "x", "input": items});
-        let sent = request(body.as_object().unwrap(), &fixture.context()).unwrap();
+        let sent = request(body.as_object().unwrap().clone(), &fixture.context()).unwrap();
         let kinds = list(&sent.body["input"])
             .iter()
             .map(|item| item["type"].as_str().unwrap_or("message").to_owned());
@@ -181,7 +181,7 @@ fn tools_a_model_does_not_know_become_functions() {
         {"type": "custom", "name": "apply_patch"}, {"type": "tool_search"}]});
     let body = body.as_object().unwrap();
     let mut old = gpt("gpt-5.3-codex");
-    let sent = request(body, &old.context()).unwrap();
+    let sent = request(body.clone(), &old.context()).unwrap();
     assert_eq!(sent.body["tools"][0]["name"], "box__look");
     assert_eq!(
         (&sent.body["tools"][1]["type"], list(&sent.body["tools"]).len()),
@@ -190,10 +190,10 @@ fn tools_a_model_does_not_know_become_functions() {
     assert_eq!(sent.reply.tools["box__look"].namespace.as_deref(), Some("box"));
 
     old.memory.learned.insert("responses.tools".into(), json!(["custom"]));
-    let sent = request(body, &old.context()).unwrap();
+    let sent = request(body.clone(), &old.context()).unwrap();
     assert_eq!(sent.reply.tools["apply_patch"].shape, ToolShape::Custom);
 
-    let sent = request(body, &gpt("gpt-5.4").context()).unwrap();
+    let sent = request(body.clone(), &gpt("gpt-5.4").context()).unwrap();
     let kinds: Vec<&Value> = list(&sent.body["tools"]).iter().map(|tool| &tool["type"]).collect();
     assert_eq!(kinds, ["namespace", "custom", "tool_search"]);
     assert_eq!(sent.body["tools"][0]["description"], "box");
@@ -204,7 +204,7 @@ proptest::proptest! {
     #[test]
     fn no_body_makes_it_panic(body in any_json()) {
         if let Some(body) = body.as_object() {
-            let _ = request(body, &gpt("gpt-5.4").context());
+            let _ = request(body.clone(), &gpt("gpt-5.4").context());
         }
     }
 }

@@ -273,3 +273,18 @@ fn k085_arguments_that_run_away_in_whitespace_are_cut_off() {
     relay.fail(&failure, &mut out);
     assert_eq!(events_of(&out).last().unwrap()["type"], "response.failed");
 }
+
+#[test]
+fn a_name_is_one_line() {
+    let event = frame(&json!({"type": "response.x\nevent: response.completed"}));
+    assert!(relay().feed(event, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_type_that_is_no_name_gives_way_to_the_name_before_it() {
+    let (mut relay, mut out) = (relay(), Vec::new());
+    let event = Frame::named("response.future", r#"{"type":[],"x":1}"#);
+    relay.feed(event, &mut out).unwrap();
+    let told: Value = serde_json::from_slice(&out.last().unwrap().data).unwrap();
+    assert_eq!((&told["type"], &told["x"]), (&json!("response.future"), &json!(1)));
+}
