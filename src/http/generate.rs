@@ -87,6 +87,7 @@ async fn serve(
             client: client_of(&request, client),
             body: sent.object,
             text: sent.text,
+            earlier: None,
         })
         .await;
         drop(sent.share);

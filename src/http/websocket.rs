@@ -293,12 +293,15 @@ impl Socket {
                         self.send(frame).await?;
                     }
                 }
-                Some(Begun::Call(body)) => {
+                Some(Begun::Call { body, earlier }) => {
                     let client = Client {
                         request_id,
                         ..self.client.clone()
                     };
-                    self.turn = Some(Turn::Asked(self.ask(Call::of(client, body))));
+                    self.turn = Some(Turn::Asked(self.ask(Call {
+                        earlier,
+                        ..Call::of(client, body)
+                    })));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::journal::Journal;
-use super::{Call, Client, Error, Relay, Settings, web_search};
+use super::{Call, Client, Error, Relay};
 use crate::actors::approval::{Ask, Verdict};
 use crate::actors::memory::Recall;
 use crate::actors::recorder::Phase;
@@ -63,25 +63,19 @@ impl Relay {
             .and_then(|model| model.as_str())
             .unwrap_or_default()
             .to_owned();
-        let Settings {
-            warmup_model,
-            web_search,
-            ..
-        } = &*self.settings;
-        let searcher = web_search
-            .as_ref()
-            .filter(|_| web_search::is_all(client.protocol, body));
-        let wanted = match (searcher, warmup_model) {
-            (Some(search), _) => &search.model,
-            (None, Some(small)) if is_warmup(client, body) => small,
+        let wanted = match &self.settings.warmup_model {
+            Some(small) if is_warmup(client, body) => small,
             _ => &asked,
         };
         let resolved = self.names(&catalog).resolve(wanted, client.asks_long_context())?;
         if resolved.fell_back {
             log::warn!("there is no model {asked}; using {}", resolved.model.id);
         }
-        let only = searcher.map(|_| Protocol::Responses);
-        Ok(Target { asked, resolved, only })
+        Ok(Target {
+            asked,
+            resolved,
+            only: None,
+        })
     }
 
     /// Waits for the verdict, then for the permit, and says in the journal which.

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::admission::Target;
 use super::journal::Journal;
 use super::opening::Opened;
-use super::{Call, Client, Error, Relay, web_search};
+use super::{Call, Client, Error, Relay, socket, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::{Initiator, Protocol, json};
+use crate::protocol::{Initiator, Protocol};
 use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
 use crate::translate::ids::Ids;
@@ -36,51 +36,55 @@ impl Relay {
     /// Tries until an answer has begun, or no rule knows better.
     pub(super) async fn attempt(
         &self,
-        call: Call,
+        mut call: Call,
         target: &Target,
         mut memory: Memory,
         cause: Cause,
         journal: &mut Journal,
     ) -> Result<Opened, Error> {
-        let Call { client, body, text } = call;
+        if let Some(elsewhere) = self.searcher(&call, target, &memory).await? {
+            return self.search(call, &elsewhere, cause, journal).await;
+        }
+        // A body is used up by its translation; for another way the client's own is read again.
+        let body = std::mem::take(&mut call.body);
+        let client = call.client.protocol;
         let needs = Needs {
             socket: self.lane.is_some(),
-            ..needs(client.protocol, &body, &memory)
+            ..needs(client, &body, &memory)
         };
-        let mut ways = target.ways(client.protocol, &needs)?;
+        let mut ways = target.ways(client, &needs)?;
         let sending = Sending {
-            bytes: text.len(),
+            bytes: call.text.len(),
             wants_stream: is_stream(&body),
             cause,
-            interaction_id: session::interaction_id(client.protocol, &body, &hints(&client, target)),
+            interaction_id: session::interaction_id(client, &body, &hints(&call.client, target)),
         };
         let mut rerouted = false;
         let mut healed = Vec::new();
-        let mut request = self.translate(&client, body, target, &memory, ways[0])?;
-        // A body is used up by its translation; for another way the client's own is read again.
-        let again = |memory: &Memory, way| {
-            let body = json::object(&text).unwrap_or_default();
-            self.translate(&client, body, target, memory, way)
-        };
+        let mut request = self.translate(&call, body, target, &memory, ways[0])?;
         loop {
             let way = ways[0];
             journal.goes_by(way);
-            let refused = match self.open(&client, target, way, &mut request, &sending).await {
+            let refused = match self.open(&call.client, target, way, &mut request, &sending).await {
                 Ok(opened) => return Ok(opened),
-                Err(refused) => sized(client.protocol, way, refused),
+                Err(refused) => sized(call.client.protocol, way, refused),
             };
-            if is_wrong_endpoint(&refused.failure) && ways.len() > 1 && !rerouted {
+            let is_wrong = is_wrong_endpoint(&refused.failure);
+            if (is_wrong || socket::is_lost(&refused.failure)) && ways.len() > 1 && !rerouted {
                 rerouted = true;
                 log::warn!(
-                    "{} is not served by {}; trying {}",
+                    "{} by {}: {}; trying {}",
                     target.model().id,
                     way.name(),
+                    refused.failure.message,
                     ways[1].name()
                 );
-                let refused = refused_with(&memory, way);
-                self.learn(target, &mut memory, (REFUSED.into(), refused));
+                if is_wrong {
+                    let refused = refused_with(&memory, way);
+                    self.learn(target, &mut memory, (REFUSED.into(), refused));
+                }
                 ways.remove(0);
-                request = again(&memory, ways[0])?;
+                request = self.translate(&call, call.read_again(), target, &memory, ways[0])?;
                 continue;
             }
             let best_effort = self.settings.tuning.structured_best_effort;
@@ -100,26 +104,33 @@ impl Relay {
             if let Some(fact) = cure.learned {
                 self.learn(target, &mut memory, fact);
             }
+            if self.settings.web_search.is_some() {
+                call.body = call.read_again();
+            }
+            if let Some(elsewhere) = self.searcher(&call, target, &memory).await? {
+                return self.search(call, &elsewhere, cause, journal).await;
+            }
             if let Some(better) = cure.reroute {
                 if !target.model().speaks(better) {
                     return Err(refused);
                 }
                 ways.retain(|&way| way != better);
                 ways.insert(0, better);
-                request = again(&memory, better)?;
+                request = self.translate(&call, call.read_again(), target, &memory, better)?;
             }
         }
     }
 
     pub(super) fn translate(
         &self,
-        client: &Client,
+        call: &Call,
         body: Object,
         target: &Target,
         memory: &Memory,
         way: Protocol,
     ) -> Result<Outgoing, Failure> {
-        let hints = hints(client, target);
+        let client = call.client.protocol;
+        let hints = hints(&call.client, target);
         let context = Context {
             model: target.model(),
             requested: &target.asked,
@@ -127,12 +138,16 @@ impl Relay {
             memory,
             hints: &hints,
         };
-        let searches = target.only.is_some() && client.protocol == Protocol::Messages;
+        let searches = target.only.is_some() && client == Protocol::Messages;
         let search = self.settings.web_search.as_ref().filter(|_| searches);
         let most = search.map(|settings| web_search::most(&body, settings));
-        let mut request = pairs::outgoing(client.protocol, way, body, &context)?;
+        let mut request = pairs::outgoing(client, way, body, &context)?;
         if let Some(most) = most {
             request.body.insert("max_tool_calls".into(), json!(most));
+        }
+        if let Some(earlier) = &call.earlier {
+            let echo = &mut request.reply.echo;
+            echo.insert("previous_response_id".into(), earlier.response.clone());
         }
         healing::apply(way, &memory.learned, &mut request);
         Ok(request)
@@ -155,7 +170,7 @@ impl Relay {
         }
         let ask = copilot::Call {
             endpoint: endpoint(way),
-            body: Some(json::text(&request.body, sending.bytes).into()),
+            body: None,
             initiator: Some(sending.cause.initiator),
             interaction_type: sending.cause.interaction,
             interaction_id: sending.interaction_id.clone(),
@@ -164,7 +179,7 @@ impl Relay {
             extra: model.request_headers.clone(),
             request_id: uuid::Uuid::new_v4().to_string(),
         };
-        let answer = self.dispatch(model, way, &request.body, ask).await?;
+        let answer = self.dispatch(model, way, &request.body, sending.bytes, ask).await?;
         let ids = Ids::new(client.request_id.clone(), now_unix());
         let translator = pairs::translator(client.protocol, way, request.reply.clone(), ids);
         let opened = self.opened(answer, translator, wants_stream).await?;
@@ -185,8 +200,12 @@ impl Relay {
     }
 
     /// Who caused the request: decided on the body as the client sent it.
-    pub(super) fn cause(&self, client: &Client, body: &Object) -> Cause {
-        let cause = initiator::cause(client.protocol, body, self.settings.compaction_is_agent);
+    pub(super) fn cause(&self, call: &Call) -> Cause {
+        let Call {
+            client, body, earlier, ..
+        } = call;
+        let earlier = earlier.as_ref().map_or(0, |earlier| earlier.items);
+        let cause = initiator::cause(client.protocol, body, earlier, self.settings.compaction_is_agent);
         if self.settings.trust_client && client.says_user {
             return Cause {
                 initiator: Initiator::User,
@@ -216,7 +235,7 @@ fn hints(client: &Client, target: &Target) -> Hints {
     }
 }
 
-fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
+pub(super) fn needs(client: Protocol, body: &Object, memory: &Memory) -> Needs {
     let effort = match client {
         Protocol::Chat => body
             .get("reasoning_effort")

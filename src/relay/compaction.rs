@@ -92,7 +92,7 @@ impl Relay {
                         return Ok(Made::new(call, &target, headers, held, whole, heard));
                     }
                 }
-                Err(refused) if refused.failure.kind == Kind::BadRequest => {}
+                Err(refused) if is_about_request(refused.failure.kind) => {}
                 Err(refused) => return Err(refused),
             }
             log::info!(
@@ -128,6 +128,14 @@ impl Relay {
             },
         }
     }
+}
+
+/// Whether upstream has refused what was asked of it, not who asked or how often.
+fn is_about_request(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::BadRequest | Kind::ContentFiltered | Kind::NotFound | Kind::UnsupportedEndpoint
+    )
 }
 
 impl Made {

@@ -54,13 +54,14 @@ impl Relay {
         body: &Object,
         target: &super::admission::Target,
     ) -> Result<u64, String> {
-        let call = super::Call::of(client.clone(), body.clone());
+        let mut call = super::Call::of(client.clone(), body.clone());
         let memory = self
             .recall(&call, target)
             .await
             .map_err(|error| error.failure.message)?;
+        let body = std::mem::take(&mut call.body);
         let mut request = self
-            .translate(client, call.body, target, &memory, Protocol::Messages)
+            .translate(&call, body, target, &memory, Protocol::Messages)
             .map_err(|failure| failure.message)?;
         for field in NOT_COUNTED {
             request.body.shift_remove(field);

@@ -61,13 +61,33 @@ pub struct Call {
     pub body: Object,
     /// The body as it came. It is read once more where the first translation used it up in vain.
     pub text: Bytes,
+    /// What a Responses input holds of earlier turns: its socket remembers them, the client has not sent them again.
+    pub earlier: Option<Earlier>,
+}
+
+/// The conversation before a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Earlier {
+    /// The response that the turn continues, as its client named it.
+    pub response: Value,
+    /// How many of the first items it takes.
+    pub items: usize,
 }
 
 impl Call {
     /// A request whose body came in no text of its own.
     pub fn of(client: Client, body: Object) -> Self {
-        let text = json::text(&body, 0).into();
-        Self { client, body, text }
+        Self {
+            text: json::text(&body, 0).into(),
+            client,
+            body,
+            earlier: None,
+        }
+    }
+
+    /// The body as its client sent it.
+    fn read_again(&self) -> Object {
+        json::object(&self.text).unwrap_or_default()
     }
 
     /// What must be known after the body has become upstream's.
@@ -155,7 +175,7 @@ impl Relay {
         target.ways(call.client.protocol, &needs)?;
         self.admit(&call, &target, journal).await?;
         let memory = self.recall(&call, &target).await?;
-        let cause = self.cause(&call.client, &call.body);
+        let cause = self.cause(&call);
         self.attempt(call, &target, memory, cause, journal).await
     }
 }

@@ -4,22 +4,20 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
-
 use super::exchange::{Refusal, access, read_refusal};
 use super::{Error, Relay};
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::{Initiator, Protocol};
+use crate::protocol::{Protocol, json};
 use crate::translate::{Object, upstream_failure};
 use crate::upstream::copilot::{Access, Call};
 use crate::upstream::line::Line;
 use crate::upstream::{self, Answer, Phase};
 
+/// The code of a failure of the socket's own: another way may still serve.
+const LOST: &str = "upstream_websocket_failed";
 /// After so many failures in a row a client's turns go by HTTP alone.
 const MAX_FAILURES: u32 = 3;
-/// What HTTP asks for in a body and a socket does not know.
-const NOT_IN_A_FRAME: [&str; 3] = ["stream", "background", "service_tier"];
 
 /// One client's own way to Copilot.
 #[derive(Clone, Debug, Default)]
@@ -45,23 +43,19 @@ impl Relay {
         }
     }
 
-    /// Sends one request by the socket where there is one for it, else by HTTP.
+    /// Sends one request by the socket where there is one for it, else by HTTP; `bytes` is about how long its body is.
     pub(super) async fn dispatch(
         &self,
         model: &Model,
         way: Protocol,
         body: &Object,
+        bytes: usize,
         call: Call,
     ) -> Result<Answer, Error> {
         let Some(lane) = self.lane_to(model, way) else {
-            return self.send(&call).await;
+            return self.send(&posted(call, body, bytes)).await;
         };
-        let frame = frame(body, call.initiator.unwrap_or(Initiator::User));
-        let turn = Call {
-            body: Some(frame.to_string().into()),
-            ..call.clone()
-        };
-        let trouble = match self.send_by(lane, &turn).await? {
+        let trouble = match self.send_by(lane, &call, body).await? {
             Ok(answer) => {
                 lane.failures.set(0);
                 return Ok(answer);
@@ -78,11 +72,14 @@ impl Relay {
                 ..
             }
         );
-        if may_run || !model.endpoints.responses {
-            return Err(of_socket(&trouble).into());
+        if may_run {
+            return Err(super::error::of_upstream(&trouble).into());
+        }
+        if !model.endpoints.responses {
+            return Err(of_socket(&trouble).with_code(LOST).into());
         }
         log::warn!("{} by socket: {trouble}; asking by HTTP", model.id);
-        self.send(&call).await
+        self.send(&posted(call, body, bytes)).await
     }
 
     fn lane_to(&self, model: &Model, way: Protocol) -> Option<&Lane> {
@@ -92,16 +89,16 @@ impl Relay {
     }
 
     /// Asks by the socket; once more with a fresh credential where Copilot refuses the one we have.
-    async fn send_by(&self, lane: &Lane, turn: &Call) -> Result<Result<Answer, Trouble>, Error> {
+    async fn send_by(&self, lane: &Lane, call: &Call, body: &Object) -> Result<Result<Answer, Trouble>, Error> {
         let credential = self.credential().await?;
-        let first = self.send_once_by(lane, &access(&credential), turn).await;
+        let first = self.send_once_by(lane, &access(&credential), call, body).await;
         let why = match &first {
             Err(Trouble::Refused(refusal)) if refusal.credential => refusal.error.failure.message.clone(),
             _ => return Ok(first),
         };
         Ok(match self.renew(&credential, why).await? {
             Some(fresh) => {
-                let answered = self.send_once_by(lane, &access(&fresh), turn).await;
+                let answered = self.send_once_by(lane, &access(&fresh), call, body).await;
                 self.confirm(answered.is_ok());
                 answered
             }
@@ -109,8 +106,8 @@ impl Relay {
         })
     }
 
-    async fn send_once_by(&self, lane: &Lane, access: &Access, turn: &Call) -> Result<Answer, Trouble> {
-        match self.copilot.send_over(&lane.line, access, turn).await {
+    async fn send_once_by(&self, lane: &Lane, access: &Access, call: &Call, body: &Object) -> Result<Answer, Trouble> {
+        match self.copilot.send_over(&lane.line, access, call, body).await {
             Ok(answer) if answer.is_success() => Ok(answer),
             Ok(answer) => Err(Trouble::Refused(read_refusal(answer).await)),
             Err(error) => Err(Trouble::Failed(error)),
@@ -118,15 +115,16 @@ impl Relay {
     }
 }
 
-/// The request as a frame.
-fn frame(body: &Object, initiator: Initiator) -> Value {
-    let mut frame = json!({"type": "response.create"});
-    if let Some(fields) = frame.as_object_mut() {
-        let known = body.iter().filter(|(name, _)| !NOT_IN_A_FRAME.contains(&name.as_str()));
-        fields.extend(known.map(|(name, value)| (name.clone(), value.clone())));
-        fields.insert("initiator".into(), json!(initiator.name()));
+/// Whether the socket failed where the model has no Responses by HTTP, before anything was asked.
+pub(super) fn is_lost(failure: &Failure) -> bool {
+    failure.code.as_deref() == Some(LOST)
+}
+
+fn posted(call: Call, body: &Object, bytes: usize) -> Call {
+    Call {
+        body: Some(json::text(body, bytes).into()),
+        ..call
     }
-    frame
 }
 
 /// The socket's trouble where there is no other way. A refused opening has a status and nothing else.
@@ -138,20 +136,5 @@ fn of_socket(error: &upstream::Error) -> Failure {
         },
         upstream::Error::Cut => Failure::new(Kind::UpstreamUnreachable, error.to_string()),
         other => super::error::of_upstream(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_the_body_without_what_only_http_knows() {
-        let body = json!({"model": "m", "stream": true, "input": [], "service_tier": "auto", "store": false});
-        let frame = frame(body.as_object().unwrap(), Initiator::Agent);
-        assert_eq!(
-            frame.to_string(),
-            r#"{"type":"response.create","model":"m","input":[],"store":false,"initiator":"agent"}"#
-        );
     }
 }

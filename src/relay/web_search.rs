@@ -4,9 +4,63 @@
 
 use serde_json::Value;
 
-use super::WebSearch;
+use super::admission::Target;
+use super::journal::Journal;
+use super::opening::Opened;
+use super::{Call, Error, Relay, WebSearch, attempt};
 use crate::protocol::Protocol;
-use crate::translate::Object;
+use crate::routing::initiator::Cause;
+use crate::translate::{Memory, Object};
+
+impl Relay {
+    /// The model that searches in place of one that is not able to, for a request that asks for just that.
+    pub(super) async fn searcher(
+        &self,
+        call: &Call,
+        target: &Target,
+        memory: &Memory,
+    ) -> Result<Option<Target>, Error> {
+        let Some(settings) = &self.settings.web_search else {
+            return Ok(None);
+        };
+        let client = call.client.protocol;
+        if target.only.is_some() || !is_all(client, &call.body) {
+            return Ok(None);
+        }
+        let way = target.ways(client, &attempt::needs(client, &call.body, memory))?[0];
+        if has_search(way, memory) {
+            return Ok(None);
+        }
+        let catalog = self.catalog().await?;
+        let resolved = self.names(&catalog).resolve(&settings.model, false)?;
+        Ok(Some(Target {
+            asked: target.asked.clone(),
+            resolved,
+            only: Some(Protocol::Responses),
+        }))
+    }
+
+    /// Has the request served by a model that searches.
+    pub(super) async fn search(
+        &self,
+        call: Call,
+        searcher: &Target,
+        cause: Cause,
+        journal: &mut Journal,
+    ) -> Result<Opened, Error> {
+        journal.aimed_at(searcher.model());
+        let memory = self.recall(&call, searcher).await?;
+        Box::pin(self.attempt(call, searcher, memory, cause, journal)).await
+    }
+}
+
+/// Whether a model searches by itself, as far as is known, where it is asked by this protocol.
+fn has_search(way: Protocol, memory: &Memory) -> bool {
+    let refused = memory.learned.get(&format!("{}.tools", way.name()));
+    let refused = refused.and_then(Value::as_array).into_iter().flatten();
+    let mut refused = refused.filter_map(Value::as_str);
+    way != Protocol::Chat && !refused.any(|kind| kind.starts_with("web_search"))
+}
 
 /// Whether the request can only be answered by searching: it offers nothing else, or forces the search.
 pub(super) fn is_all(client: Protocol, body: &Object) -> bool {
@@ -64,6 +118,17 @@ mod tests {
         ));
         assert!(!all(json!({"tools": []})) && !all(json!({})));
         assert!(!is_all(Protocol::Chat, json!({"tools": [search]}).as_object().unwrap()));
+    }
+
+    #[test]
+    fn a_model_searches_until_it_has_refused_to() {
+        let mut memory = Memory::default();
+        assert!(!has_search(Protocol::Chat, &memory));
+        assert!(has_search(Protocol::Messages, &memory) && has_search(Protocol::Responses, &memory));
+        memory
+            .learned
+            .insert("messages.tools".into(), json!(["web_search_20250305"]));
+        assert!(!has_search(Protocol::Messages, &memory) && has_search(Protocol::Responses, &memory));
     }
 
     #[test]

@@ -30,12 +30,13 @@ const BACKGROUND: Cause = Cause {
     interaction: Some("conversation-background"),
 };
 
-/// Decides for a request body in the client's own protocol; what cannot be read counts as the person's.
-pub fn cause(client: Protocol, body: &Map<String, Value>, compaction_is_agent: bool) -> Cause {
+/// Decides for a request body in the client's own protocol; what cannot be read counts as the person's. Of a Responses
+/// input so many first items are `earlier` turns', and have no say.
+pub fn cause(client: Protocol, body: &Map<String, Value>, earlier: usize, compaction_is_agent: bool) -> Cause {
     let cause = match client {
         Protocol::Messages => of_messages(body),
         Protocol::Chat => of_chat(body),
-        Protocol::Responses => of_responses(body),
+        Protocol::Responses => of_responses(list(body, "input").get(earlier..).unwrap_or_default()),
     };
     if cause == COMPACTION {
         compaction(compaction_is_agent)
@@ -101,8 +102,7 @@ fn of_chat(body: &Map<String, Value>) -> Cause {
     }
 }
 
-fn of_responses(body: &Map<String, Value>) -> Cause {
-    let items = list(body, "input");
+fn of_responses(items: &[Value]) -> Cause {
     if items.last().is_some_and(|item| item["type"] == "compaction_trigger") {
         return COMPACTION;
     }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn who(client: Protocol, body: Value) -> Initiator {
-        cause(client, body.as_object().unwrap(), true).initiator
+        cause(client, body.as_object().unwrap(), 0, true).initiator
     }
 
     fn messages(last: Value) -> Initiator {
@@ -272,11 +272,11 @@ mod tests {
         );
         let trigger = json!({"input": [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]});
         assert_eq!(
-            cause(Protocol::Responses, trigger.as_object().unwrap(), true),
+            cause(Protocol::Responses, trigger.as_object().unwrap(), 0, true),
             COMPACTION
         );
         assert_eq!(
-            cause(Protocol::Responses, trigger.as_object().unwrap(), false).initiator,
+            cause(Protocol::Responses, trigger.as_object().unwrap(), 0, false).initiator,
             Initiator::User
         );
     }
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_clients_own_errands_are_the_agents() {
         let ask = |text: &str| json!({"messages": [{"role": "user", "content": text}]});
-        let of = |body: Value| cause(Protocol::Messages, body.as_object().unwrap(), true);
+        let of = |body: Value| cause(Protocol::Messages, body.as_object().unwrap(), 0, true);
         assert_eq!(of(ask("[SUGGESTION MODE: guess]")), BACKGROUND);
         let summary = "CRITICAL: Respond with TEXT ONLY. Your task is to create a detailed summary of this";
         assert_eq!(of(ask(summary)), COMPACTION);

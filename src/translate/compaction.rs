@@ -21,7 +21,8 @@ use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
-const TRIGGER: &str = "compaction_trigger";
+/// The type of the item that asks for compaction.
+pub const TRIGGER: &str = "compaction_trigger";
 
 /// Said to a model that has no compaction of its own.
 const ASK: &str = "The conversation above is about to be replaced by a summary of it. Write that summary now, as a \

@@ -185,7 +185,9 @@ impl FromMessages {
     fn searched(&mut self, block: &Value) -> Search {
         let id = text_of(&block["tool_use_id"]);
         let results = block["content"].as_array().into_iter().flatten();
+        let error = &block["content"]["error_code"];
         Search {
+            error: error.as_str().map(str::to_owned),
             query: self.searches.remove(&id).unwrap_or_default(),
             results: results
                 .map(|result| SearchResult {
@@ -626,8 +628,21 @@ mod tests {
                 encrypted: "e".into(),
                 page_age: None,
             }],
+            error: None,
         });
         assert!(turn(blocks, "end_turn").contains(&search));
+        let error = json!({"type": "web_search_tool_result_error", "error_code": "too_many_requests"});
+        let failed = block(
+            0,
+            json!({"type": "web_search_tool_result", "tool_use_id": "s", "content": error}),
+            &[],
+        );
+        let search = Event::Search(Search {
+            id: "s".into(),
+            error: Some("too_many_requests".into()),
+            ..Search::default()
+        });
+        assert!(turn(failed, "end_turn").contains(&search));
     }
 
     #[test]

@@ -408,17 +408,23 @@ impl FromResponses {
     }
 
     fn search(&mut self, item: &Value, out: &mut Vec<Event>) {
-        self.release(out);
-        self.searches += 1;
         let action = &item["action"];
+        // A look at a page that was found is no search.
+        if matches!(action["type"].as_str(), Some("open_page" | "find_in_page" | "find")) {
+            return;
+        }
+        self.release(out);
+        let failed = item["status"] == "failed";
+        self.searches += u64::from(!failed);
         let query = [&action["query"], &action["queries"][0], &action["url"]];
         let sources = action["sources"].as_array().into_iter().flatten();
         let search = Search {
             id: item["id"].as_str().unwrap_or_default().to_owned(),
             query: query.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned(),
             results: sources.filter_map(result).collect(),
+            error: failed.then(|| "unavailable".to_owned()),
         };
-        if self.wants_results && search.results.is_empty() {
+        if self.wants_results && search.results.is_empty() && !failed {
             let behind = Vec::new();
             self.held = Some(Held { search, behind });
         } else {

@@ -13,6 +13,7 @@
 //! | `messages.system_role` | false: system messages between the others are folded |
 //! | `chat.max_tokens` | the accepted name of the output limit |
 //! | `chat.tools_need_responses` | true: tools go by Responses |
+//! | `messages.tools` | types of the tools of a server's own that are not offered |
 //! | `responses.tools` | tool types that are replaced by functions, or removed where nothing can stand for them |
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub struct Healed {
     pub rule: &'static str,
     /// A fact to remember for the model, if the refusal taught one.
     pub learned: Option<(String, Value)>,
-    /// Send by this protocol instead; the body is unchanged.
+    /// Translate anew for this protocol, with what is now known; the body is unchanged.
     pub reroute: Option<Protocol>,
 }
 
@@ -61,11 +62,12 @@ type Fix = fn(&mut Case) -> Option<Outcome>;
 enum Outcome {
     Retry,
     Learned(String, Value),
-    Reroute(Protocol, String),
+    /// Translate anew for this protocol, knowing this.
+    Anew(Protocol, String, Value),
 }
 
 /// Rows are tried in this order; each may act once per request.
-const ROWS: [(&str, Fix); 16] = [
+const ROWS: [(&str, Fix); 17] = [
     ("unsupported beta", unsupported_beta),
     ("tools need responses", tools_need_responses),
     ("output limit's name", limit_name),
@@ -81,6 +83,7 @@ const ROWS: [(&str, Fix); 16] = [
     ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
     ("tool type", tool_type),
+    ("server tool", server_tool),
     ("strict schema", strict_schema),
     ("unknown item", unknown_item),
 ];
@@ -121,7 +124,7 @@ pub fn heal(
             None => {}
             Some(Outcome::Retry) => return healed(None, None),
             Some(Outcome::Learned(key, value)) => return healed(Some((key, value)), None),
-            Some(Outcome::Reroute(way, key)) => return healed(Some((key, json!(true))), Some(way)),
+            Some(Outcome::Anew(way, key, value)) => return healed(Some((key, value)), Some(way)),
         }
     }
     None
@@ -148,7 +151,7 @@ pub fn apply(way: Protocol, facts: &Facts, request: &mut Outgoing) {
         leave_thinking_on(&mut request.body);
     }
     let refused = strings(fact("tools"));
-    if !refused.is_empty() {
+    if way == Protocol::Responses && !refused.is_empty() {
         request.reply.tools.extend(plain(&mut request.body, &refused));
         drop_tools(&mut request.body, |kind| refused.iter().any(|one| one == kind));
     }
@@ -184,10 +187,17 @@ fn strings(list: Option<&Value>) -> Vec<String> {
 // The rows.
 
 fn unsupported_beta(case: &mut Case) -> Option<Outcome> {
-    let (_, named) = case.text.split_once("unsupported beta header(s):")?;
+    let named = match case.text.split_once("unsupported beta header(s):") {
+        Some((_, named)) => named,
+        // How Anthropic says it: Unexpected value(s) `a`, `b` for the `anthropic-beta` header.
+        None => {
+            let (_, named) = case.text.split_once("Unexpected value(s) ")?;
+            named.split_once(" for the `anthropic-beta` header")?.0
+        }
+    };
     let named: Vec<String> = named
         .split(',')
-        .map(|beta| beta.trim().trim_end_matches('.').to_owned())
+        .map(|beta| beta.trim().trim_end_matches('.').trim_matches('`').to_owned())
         .collect();
     let before = case.betas.len();
     case.betas.retain(|beta| !named.contains(beta));
@@ -200,7 +210,7 @@ fn tools_need_responses(case: &mut Case) -> Option<Outcome> {
         .contains("Function tools with reasoning_effort are not supported")
         || case.text.contains("tools") && case.text.contains("/v1/responses");
     (case.way == Protocol::Chat && tells)
-        .then(|| Outcome::Reroute(Protocol::Responses, key(case.way, "tools_need_responses")))
+        .then(|| Outcome::Anew(Protocol::Responses, key(case.way, "tools_need_responses"), json!(true)))
 }
 
 fn limit_name(case: &mut Case) -> Option<Outcome> {
@@ -228,7 +238,15 @@ fn reasoning_effort(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let about_effort =
         case.code == "invalid_reasoning_effort" || lower.contains("effort") || case.param.contains("effort");
-    let (_, listed) = lower.split_once("supported values").filter(|_| about_effort)?;
+    let mut lists = [
+        "supported values",
+        "supported efforts",
+        "input should be",
+        "must be one of",
+    ]
+    .into_iter();
+    let listed = lists.find_map(|words| Some(lower.split_once(words)?.1));
+    let listed = listed.filter(|_| about_effort)?;
     let words = listed.split(|letter: char| !letter.is_ascii_lowercase());
     let mut accepted: Vec<Effort> = words.filter_map(Effort::read).collect();
     accepted.sort_unstable();
@@ -244,7 +262,7 @@ fn form_of_thinking(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
     let form = if lower.contains("adaptive thinking is not supported") {
         "enabled"
-    } else if lower.contains("thinking.type.enabled") && lower.contains("not supported") {
+    } else if lower.contains("thinking") && lower.contains("enabled") && lower.contains("not supported") {
         "adaptive"
     } else {
         return None;
@@ -316,7 +334,13 @@ fn drop_items(body: &mut Object, kind: &str) -> bool {
 
 /// An item of a kind that this model does not know, named by its place.
 fn unknown_item(case: &mut Case) -> Option<Outcome> {
-    const CARRYING: [&str; 4] = ["message", "function_call", "function_call_output", "compaction"];
+    const CARRYING: [&str; 5] = [
+        "message",
+        "function_call",
+        "function_call_output",
+        "compaction",
+        "compaction_trigger",
+    ];
     let about = case.text.contains("Invalid value") || case.code == "invalid_value";
     if case.way != Protocol::Responses || !about {
         return None;
@@ -391,14 +415,23 @@ fn unsupported_parameter(case: &mut Case) -> Option<Outcome> {
     delete(case.body, &path).then(|| grown(case, "rejected", [path]))
 }
 
-/// The name in `Unsupported parameter: 'name'`, or in `Unsupported value: 'name' does not support 0.2`.
+/// The name in `Unsupported parameter: 'name'`, in `Unsupported value: 'name' does not support 0.2`, or, as Anthropic has
+/// it, in "`name` is deprecated for this model".
 fn unsupported_name(text: &str) -> Option<&str> {
-    const OPENINGS: [&str; 3] = ["Unsupported parameter: ", "Unknown parameter: ", "Unsupported value: "];
-    let (_, rest) = OPENINGS.iter().find_map(|opening| text.split_once(opening))?;
-    rest.trim_start()
-        .strip_prefix(['\'', '"', '`'])?
-        .split(['\'', '"', '`'])
-        .next()
+    const OPENINGS: [&str; 4] = [
+        "Unsupported parameter: ",
+        "Unknown parameter: ",
+        "Unsupported value: ",
+        "Unrecognized request argument supplied: ",
+    ];
+    const ENDINGS: [&str; 2] = ["` is deprecated for this model", "` is not supported for this model"];
+    let is_end = |letter: char| letter.is_whitespace() || "'\"`".contains(letter);
+    if let Some((_, rest)) = OPENINGS.iter().find_map(|opening| text.split_once(opening)) {
+        let name = rest.trim_start().trim_start_matches(['\'', '"', '`']);
+        return name.split(is_end).next();
+    }
+    let (before, _) = ENDINGS.iter().find_map(|ending| text.split_once(ending))?;
+    before.rsplit('`').next()
 }
 
 fn sampling_pair(case: &mut Case) -> Option<Outcome> {
@@ -406,26 +439,35 @@ fn sampling_pair(case: &mut Case) -> Option<Outcome> {
     (both && delete(case.body, "top_p")).then(|| grown(case, "rejected", ["top_p".to_owned()]))
 }
 
+/// How an organisation's policy is told.
+const POLICY: [&str; 3] = [
+    "allowedPartnerModelFeatures",
+    "disallowed feature",
+    "organization policy constraint",
+];
+
 fn tool_type(case: &mut Case) -> Option<Outcome> {
     const REPLACEABLE: [&str; 5] = ["custom", "local_shell", "shell", "apply_patch", "namespace"];
-    const REMOVABLE: [&str; 4] = ["web_search", "web_search_preview", "tool_search", "mcp"];
-    const POLICY: [&str; 3] = [
-        "allowedPartnerModelFeatures",
-        "disallowed feature",
-        "organization policy constraint",
-    ];
     if case.way != Protocol::Responses {
         return None;
     }
     // What follows is what the model does take.
     let refusal = case.text.split("Supported values").next().unwrap_or_default();
-    let is_named = |kind: &&&str| refusal.contains(&format!("'{kind}'"));
+    let is_named = |kind: &&&str| {
+        ["'", "\"", "`"]
+            .iter()
+            .any(|quote| refusal.contains(&format!("{quote}{kind}{quote}")))
+    };
     let by_policy = POLICY.iter().any(|words| case.text.contains(words));
-    let removed = REMOVABLE
-        .iter()
-        .find(|kind| is_named(kind) || by_policy && kind.starts_with("web"));
-    if let Some(kind) = removed {
-        return drop_tools(case.body, |one| one == *kind).then(|| grown(case, "tools", [(*kind).to_owned()]));
+    let is_refused = |kind: &str| {
+        let is_search = kind.starts_with("web_search");
+        let is_hosted = is_search || matches!(kind, "tool_search" | "mcp");
+        is_hosted && (is_named(&&kind) || is_search && (by_policy || says_no(refusal) && refusal.contains(kind)))
+    };
+    let removed = offered(case.body, is_refused);
+    if !removed.is_empty() {
+        drop_tools(case.body, |kind| removed.iter().any(|one| one == kind));
+        return Some(grown(case, "tools", removed));
     }
     let kind = (*REPLACEABLE.iter().find(is_named)?).to_owned();
     let replaced = plain(case.body, std::slice::from_ref(&kind));
@@ -434,6 +476,54 @@ fn tool_type(case: &mut Case) -> Option<Outcome> {
     }
     case.tools.extend(replaced);
     Some(grown(case, "tools", [kind]))
+}
+
+/// A tool that Anthropic's servers run, where this model is served without it.
+fn server_tool(case: &mut Case) -> Option<Outcome> {
+    const RUN_BY_SERVERS: [&str; 4] = ["web_search_20", "web_fetch_20", "code_execution_20", "computer_20"];
+    // What follows is what the model does take.
+    let refusal = case.text.split("expected tags").next().unwrap_or_default();
+    let by_policy = POLICY.iter().any(|words| refusal.contains(words));
+    let is_named = |kind: &str, start: &str| {
+        let family = start.trim_end_matches("_20");
+        refusal.contains(kind) || (by_policy || says_no(refusal)) && refusal.contains(family)
+    };
+    let is_refused = |kind: &str| {
+        let mut families = RUN_BY_SERVERS.iter().filter(|start| kind.starts_with(**start));
+        families.any(|start| is_named(kind, start))
+    };
+    let refused = offered(case.body, is_refused);
+    if case.way != Protocol::Messages || refused.is_empty() {
+        return None;
+    }
+    match grown(case, "tools", refused) {
+        Outcome::Learned(key, value) => Some(Outcome::Anew(case.way, key, value)),
+        other => Some(other),
+    }
+}
+
+/// Whether a refusal says that something is not to be had, not that it is wrong.
+fn says_no(refusal: &str) -> bool {
+    let lower = refusal.to_ascii_lowercase();
+    [
+        "not supported",
+        "unsupported",
+        "not enabled",
+        "not available",
+        "not allowed",
+    ]
+    .iter()
+    .any(|words| lower.contains(words))
+}
+
+/// The types of the offered tools that are such.
+fn offered(body: &Object, is_such: impl Fn(&str) -> bool) -> Vec<String> {
+    let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten();
+    let mut kinds: Vec<String> = tools
+        .filter_map(|tool| tool["type"].as_str().filter(|kind| is_such(kind)).map(str::to_owned))
+        .collect();
+    kinds.dedup();
+    kinds
 }
 
 fn strict_schema(case: &mut Case) -> Option<Outcome> {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::carrier::Carrier;
 use super::fold::messages::event;
 use super::ids::Ids;
+use super::rules::searches::SEARCH_ID;
 use super::rules::tools::fit_id;
 use super::rules::usage;
 use super::stops::Stops;
@@ -303,7 +304,7 @@ impl ToMessages {
     }
 
     fn search(&mut self, search: Search, out: &mut Vec<Frame>) {
-        self.searches += 1;
+        self.searches += u64::from(search.error.is_none());
         if !self.reply.web_search {
             return;
         }
@@ -459,7 +460,7 @@ impl ToMessages {
 
     fn write_search(&mut self, search: &Search, out: &mut Vec<Frame>) {
         self.close(out);
-        let id = self.ids.mint("srvtoolu_");
+        let id = self.ids.mint(SEARCH_ID);
         self.start_block(
             json!({"type": "server_tool_use", "id": id, "name": "web_search", "input": {}}),
             out,
@@ -476,7 +477,10 @@ impl ToMessages {
                 "page_age": result.page_age,
             })
         });
-        let results: Value = results.collect();
+        let results: Value = match &search.error {
+            Some(code) => json!({"type": "web_search_tool_result_error", "error_code": code}),
+            None => results.collect(),
+        };
         self.start_block(
             json!({"type": "web_search_tool_result", "tool_use_id": id, "content": results}),
             out,

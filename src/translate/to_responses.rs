@@ -542,14 +542,18 @@ impl ToResponses {
         }
         let item = |status| json!({"type": "web_search_call", "id": id, "status": status, "action": action});
         self.add_item(index, &item("in_progress"), out);
-        for kind in [
+        let (ending, status) = match search.error {
+            None => (Some("response.web_search_call.completed"), "completed"),
+            Some(_) => (None, "failed"),
+        };
+        let steps = [
             "response.web_search_call.in_progress",
             "response.web_search_call.searching",
-            "response.web_search_call.completed",
-        ] {
+        ];
+        for kind in steps.into_iter().chain(ending) {
             self.say(kind, json!({"item_id": id, "output_index": index}), out);
         }
-        self.item_done(index, item("completed"), out);
+        self.item_done(index, item(status), out);
     }
 
     fn compaction(&mut self, item: Value, out: &mut Vec<Frame>) {

@@ -72,6 +72,8 @@ pub struct Search {
     pub id: String,
     pub query: String,
     pub results: Vec<SearchResult>,
+    /// Why it found nothing, in Anthropic's word, such as `unavailable`.
+    pub error: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

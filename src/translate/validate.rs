@@ -26,7 +26,8 @@ pub fn countable(client: Protocol, body: &Object) -> Result<(), Failure> {
             issues.verdict()
         }
         Protocol::Chat => chat(body),
-        Protocol::Responses => responses(body),
+        // OpenAI's own door asks for no model here.
+        Protocol::Responses => prompt(body),
     }
 }
 
@@ -254,8 +255,17 @@ fn chat(body: &Object) -> Result<(), Failure> {
 }
 
 fn responses(body: &Object) -> Result<(), Failure> {
+    // A response that is not known may have named the model.
+    if field(body, "previous_response_id").is_null() {
+        model(body)?;
+    }
+    prompt(body)
+}
+
+/// A Responses request but for who answers it.
+fn prompt(body: &Object) -> Result<(), Failure> {
     match field(body, "previous_response_id") {
-        Value::Null => model(body)?,
+        Value::Null => {}
         id => return Err(unknown_response(id.as_str().unwrap_or_default())),
     }
     let unsupported = |name: &str, what: &str| {

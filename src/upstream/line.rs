@@ -1,5 +1,5 @@
-//! One client's line to Copilot's Responses: a socket, one turn at a time, reused between turns. Of an event it knows no
-//! more than whether it is the last.
+//! One client's line to Copilot's Responses: a socket, one turn at a time, reused between turns, so that a turn need not
+//! repeat what the other end still holds. Of an event it knows no more than whether it is the last.
 //!
 //! A turn comes back as the event stream that HTTP would have brought, so nobody above has to care how it travelled.
 //! Copilot has no way to cancel a turn but to close its socket: dropping the answer does so.
@@ -12,13 +12,15 @@ use std::time::Duration;
 use awc::error::PayloadError;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::continuation::Memory;
 use super::copilot::{Access, Call, Copilot};
 use super::websocket::{Opened, Socket};
 use super::{Answer, Body, Error, Phase};
 use crate::protocol::responses::Event;
-use crate::protocol::sse;
+use crate::protocol::{Initiator, sse};
 
 /// Copilot ends a socket after an hour; one that is nearly so old begins no new turn.
 const LIFE: Duration = Duration::from_secs(55 * 60);
@@ -40,6 +42,8 @@ impl fmt::Debug for Line {
 /// An open socket, and what it was opened for.
 struct Held {
     socket: Socket,
+    /// What the other end holds of the conversation.
+    memory: Memory,
     opened_for: Purpose,
     born: Instant,
     idle_since: Instant,
@@ -83,23 +87,37 @@ impl Line {
 }
 
 impl Copilot {
-    /// Sends one turn over the line's socket, or over a new one, and waits for its first event. `call.body` is the frame.
+    /// Sends one turn over the line's socket, or over a new one, and waits for its first event. `request` is the whole
+    /// turn; what the socket's other end holds of it is not sent again.
     ///
     /// An error comes before the first event, always. A first event that is an error makes an answer with its status.
-    pub async fn send_over(&self, line: &Line, access: &Access, call: &Call) -> Result<Answer, Error> {
+    pub async fn send_over(
+        &self,
+        line: &Line,
+        access: &Access,
+        call: &Call,
+        request: &Map<String, Value>,
+    ) -> Result<Answer, Error> {
         let limit = self.client().setup.settings.first_byte;
-        let turn = self.begin(line, access, call);
+        let turn = self.begin(line, access, call, request);
         tokio::time::timeout(limit, turn).await.unwrap_or(Err(Error::Timeout {
             phase: Phase::FirstByte,
             after: limit,
         }))
     }
 
-    async fn begin(&self, line: &Line, access: &Access, call: &Call) -> Result<Answer, Error> {
+    async fn begin(
+        &self,
+        line: &Line,
+        access: &Access,
+        call: &Call,
+        request: &Map<String, Value>,
+    ) -> Result<Answer, Error> {
         let purpose = Purpose::of(access, call);
+        let initiator = call.initiator.unwrap_or(Initiator::User);
         if let Some(mut kept) = line.take(&purpose) {
             // Copilot may have closed it in the meantime; then nothing has been lost but this attempt.
-            if let Ok(first) = kept.ask(call).await {
+            if let Ok(first) = kept.ask(request, initiator).await {
                 return Ok(self.answer(kept, line, &first));
             }
         }
@@ -111,18 +129,19 @@ impl Copilot {
         let now = Instant::now();
         let mut held = Held {
             socket,
+            memory: Memory::default(),
             opened_for: purpose,
             born: now,
             idle_since: now,
         };
-        let first = held.ask(call).await?;
+        let first = held.ask(request, initiator).await?;
         Ok(self.answer(held, line, &first))
     }
 
-    fn answer(&self, held: Held, line: &Line, first: &Bytes) -> Answer {
+    fn answer(&self, held: Held, line: &Line, first: &Heard) -> Answer {
         let silence = self.client().setup.settings.silence;
-        if let Ending::Refused(status) = ending(first) {
-            let body = first.clone();
+        if let Ending::Refused(status) = first.ending {
+            let body = first.event.clone();
             let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
             return Answer {
                 status,
@@ -148,19 +167,34 @@ impl Copilot {
 
 impl Held {
     /// Sends a turn and waits for its first event.
-    async fn ask(&mut self, call: &Call) -> Result<Bytes, Error> {
-        let frame = String::from_utf8_lossy(call.body.as_deref().unwrap_or_default()).into_owned();
-        self.socket.send(frame).await?;
+    async fn ask(&mut self, request: &Map<String, Value>, initiator: Initiator) -> Result<Heard, Error> {
+        let frame = self.memory.ask(request, initiator);
+        self.socket.send(frame.text).await?;
         let first = self.event().await?;
-        if ending(&first) == Ending::Stale {
-            return Err(Error::Closed { reused: true });
+        let is_over = match first.ending {
+            Ending::Stale => true,
+            // What does not go on from here may do as a whole; and if it does not, it is the whole that is refused.
+            Ending::Refused(400) => frame.continues,
+            _ => false,
+        };
+        match is_over {
+            true => Err(Error::Closed { reused: true }),
+            false => Ok(first),
         }
-        Ok(first)
     }
 
     /// The next event.
-    async fn event(&mut self) -> Result<Bytes, Error> {
-        self.socket.next().await.unwrap_or(Err(Error::Cut))
+    async fn event(&mut self) -> Result<Heard, Error> {
+        let event = self.socket.next().await.unwrap_or(Err(Error::Cut))?;
+        let ending = match Event::read(&event) {
+            Some(read) => {
+                let kind = read.kind(None);
+                self.memory.hear(&kind, &read);
+                ending(&kind, &read)
+            }
+            None => Ending::No,
+        };
+        Ok(Heard { event, ending })
     }
 }
 
@@ -169,21 +203,21 @@ struct Turn {
     /// `None` once the turn is over.
     held: Option<Held>,
     line: Line,
-    first: Option<Bytes>,
+    first: Option<Heard>,
 }
 
 impl Turn {
     async fn next(mut self) -> Option<(Result<Bytes, PayloadError>, Self)> {
         let mut held = self.held.take()?;
-        let event = match self.first.take() {
+        let next = match self.first.take() {
             Some(first) => Ok(first),
             None => held.event().await,
         };
-        let event = match event {
-            Ok(event) => event,
+        let Heard { event, ending } = match next {
+            Ok(next) => next,
             Err(error) => return Some((Err(PayloadError::Io(error.into())), self)),
         };
-        match ending(&event) {
+        match ending {
             Ending::No => self.held = Some(held),
             Ending::Proper => self.line.put_back(held),
             Ending::Refused(_) | Ending::Stale => {}
@@ -192,6 +226,13 @@ impl Turn {
         sse::Frame::data(event).write(&mut bytes);
         Some((Ok(bytes.freeze()), self))
     }
+}
+
+/// An event, and what it means for its turn.
+#[derive(Clone, Debug)]
+struct Heard {
+    event: Bytes,
+    ending: Ending,
 }
 
 /// What an event means for its turn.
@@ -206,13 +247,10 @@ enum Ending {
     Stale,
 }
 
-fn ending(event: &[u8]) -> Ending {
-    let Some(read) = Event::read(event) else {
-        return Ending::No;
-    };
-    match &*read.kind(None) {
+fn ending(kind: &str, event: &Event) -> Ending {
+    match kind {
         "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => Ending::Proper,
-        "error" | "websocket_error" => of_error(&read),
+        "error" | "websocket_error" => of_error(event),
         _ => Ending::No,
     }
 }
@@ -251,12 +289,14 @@ fn status_of(code: &str) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
     fn ending_of(event: Value) -> Ending {
-        ending(event.to_string().as_bytes())
+        let text = event.to_string();
+        let event = Event::read(text.as_bytes()).unwrap();
+        ending(&event.kind(None), &event)
     }
 
     #[test]
@@ -267,7 +307,6 @@ mod tests {
             Ending::No
         );
         assert_eq!(ending_of(json!({"type": "response.completed"})), Ending::Proper);
-        assert_eq!(ending(b"nonsense"), Ending::No);
     }
 
     #[test]

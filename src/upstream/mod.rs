@@ -14,6 +14,7 @@ use std::{path::PathBuf, time::Duration};
 pub mod answer;
 pub mod client;
 mod connector;
+mod continuation;
 pub mod copilot;
 mod error;
 mod framing;

@@ -3,8 +3,11 @@
 
 mod support;
 
+mod compaction;
 mod faults;
 mod gates;
 mod generation;
+mod searches;
+mod sockets;
 mod surface;
 mod whole_answers;

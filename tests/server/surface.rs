@@ -535,17 +535,16 @@ async fn k157_counting_asks_upstream_where_it_can() {
             "{model}: {counted}"
         );
     }
-    let counted = world
-        .post(
-            "/v1/responses/input_tokens",
-            &json!({"model": "gpt-5.4", "input": "some words"}),
-        )
-        .await;
-    let counted = counted.expect(200);
-    assert!(
-        counted["input_tokens"].as_u64().is_some_and(|count| count > 1),
-        "{counted}"
-    );
+    for named in [json!({"model": "gpt-5.4"}), json!({"model": "nonesuch"}), json!({})] {
+        let mut body = named;
+        body["input"] = json!("some words");
+        let counted = world.post("/v1/responses/input_tokens", &body).await.expect(200);
+        assert_eq!(counted["object"], "response.input_tokens");
+        assert!(
+            counted["input_tokens"].as_u64().is_some_and(|count| count > 1),
+            "{counted}"
+        );
+    }
 }
 
 #[actix_rt::test]

@@ -17,6 +17,7 @@ use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json::{self, Unfit};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
+use crate::relay::Earlier;
 use crate::translate::ids::Ids;
 use crate::translate::response_object;
 use crate::translate::turn::{Finish, Usage};
@@ -28,6 +29,13 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 /// Responses that can be continued.
 const KEPT: usize = 8;
 const MAX_KEPT_BYTES: usize = 64 << 20;
+/// How a turn breaks off where upstream has not ended it.
+const LOSSES: [Kind; 4] = [
+    Kind::Stream,
+    Kind::UpstreamTimeout,
+    Kind::UpstreamUnreachable,
+    Kind::Unavailable,
+];
 
 /// One socket's conversation.
 #[derive(Debug)]
@@ -54,7 +62,7 @@ pub enum Asked {
 #[derive(Debug, PartialEq)]
 pub enum Begun {
     /// This request goes to a model; its events are to be [heard](Session::hear).
-    Call(Object),
+    Call { body: Object, earlier: Option<Earlier> },
     /// The turn has been answered here, in these frames.
     Answered(Vec<String>),
 }
@@ -163,7 +171,7 @@ impl Session {
             appends,
             bytes,
         } = request;
-        let (earlier, earlier_bytes) = match self.continued(&body, appends)? {
+        let (mut history, earlier_bytes) = match self.continued(&body, appends)? {
             Some(kept) => (kept.history.clone(), kept.bytes),
             None => (Vec::new(), 0),
         };
@@ -175,17 +183,18 @@ impl Session {
             );
             return Err(Failure::new(Kind::TooLarge, sentence));
         }
-        let continues = body
-            .shift_remove("previous_response_id")
-            .is_some_and(|id| !id.is_null())
-            || appends;
-        let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
         let reply = Reply {
             model: text(&body, "model"),
             echo: response_object::echo(&body),
             ..Reply::default()
         };
-        let mut history = earlier;
+        let previous = body.shift_remove("previous_response_id").unwrap_or_default();
+        let continues = !previous.is_null() || appends;
+        let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
+        let earlier = continues.then(|| Earlier {
+            response: previous,
+            items: history.len(),
+        });
         match body.shift_remove("input") {
             Some(Value::Array(items)) => history.extend(items.into_iter().map(Arc::new)),
             Some(Value::String(text)) => history.push(Arc::new(said_by_user(text))),
@@ -215,7 +224,7 @@ impl Session {
             response: None,
             sequence: 0,
         });
-        Ok(Begun::Call(body))
+        Ok(Begun::Call { body, earlier })
     }
 
     /// The response that a request continues, if it continues one.
@@ -225,7 +234,7 @@ impl Session {
             None | Some(Value::Null) => return Ok(None),
             Some(id) => id.as_str().unwrap_or_default(),
         };
-        let found = self.kept.iter().find(|kept| kept.id == id);
+        let found = self.kept.iter().rev().find(|kept| kept.id == id);
         found.map(Some).ok_or_else(|| validate::unknown_response(id))
     }
 
@@ -236,6 +245,11 @@ impl Session {
         let kind = event.kind(frame.name.as_deref());
         if kind == "error" {
             let failure = failure_of(&event);
+            return Some(self.error_frame(&failure, &[]));
+        }
+        if kind == "response.failed"
+            && let Some(failure) = loss(&event)
+        {
             return Some(self.error_frame(&failure, &[]));
         }
         if let Some(active) = &mut self.active {
@@ -370,6 +384,24 @@ fn empty_response(reply: &Reply, id: &str, created: u64) -> Vec<String> {
     let kind = response_object::end(&mut response, &Finish::Stop, Vec::new(), &nothing, created);
     let last = json!({"type": kind, "sequence_number": 1, "response": response});
     vec![first.to_string(), last.to_string()]
+}
+
+/// The failure of a response that upstream has not failed but left: on a socket that is an error, and no event of the
+/// response.
+fn loss(failed: &Event) -> Option<Failure> {
+    let mut response = failed.value("response");
+    let Value::String(message) = response["error"]["message"].take() else {
+        return None;
+    };
+    let code = response["error"]["code"].as_str()?;
+    let losses = LOSSES.into_iter().map(|kind| Failure::new(kind, ""));
+    losses
+        .filter(|failure| failure.openai_code() == Some(code))
+        .map(|failure| Failure {
+            message: message.clone(),
+            ..failure
+        })
+        .next()
 }
 
 /// An error event of a stream's, flat or nested.

@@ -332,7 +332,13 @@ async fn answer_frames(
         let asked: Value = serde_json::from_str(&text).unwrap();
         let events = events(&asked);
         let (cuts, refuses) = (text.contains("[[cut]]"), text.contains("[[refuse]]"));
+        let forgets = text.contains("[[forget]]") && asked.get("previous_response_id").is_some();
         told.send(Heard::Framed(number, asked)).unwrap();
+        if forgets {
+            let error = json!({"type": "error", "error": {"code": "previous_response_not_found", "message": "gone"}});
+            sender.text(error.to_string()).await.unwrap();
+            continue;
+        }
         if refuses {
             let error = json!({"type": "error", "error": {"code": "user_model_rate_limited", "message": "slow down"}});
             sender.text(error.to_string()).await.unwrap();
@@ -483,6 +489,49 @@ async fn a_model_with_a_socket_is_asked_by_one_and_the_socket_is_kept() {
 }
 
 #[actix_web::test]
+async fn k135_a_turn_on_the_same_socket_says_only_what_is_new() {
+    let (copilot, mut asked) = copilot(true);
+    let url = serve(Proxy {
+        copilot,
+        ..Proxy::default()
+    });
+    let mut socket = connect(&url).await;
+    let mut previous = Value::Null;
+    let mut framed = async || match asked.recv().await.unwrap() {
+        Heard::Framed(number, frame) => {
+            let input = frame["input"].as_array().unwrap().clone();
+            let texts: Vec<String> = input
+                .iter()
+                .map(|item| item["content"][0]["text"].as_str().unwrap().into())
+                .collect();
+            (number, frame["previous_response_id"].clone(), texts)
+        }
+        other => panic!("{other:?}"),
+    };
+    for input in ["one", "two", "three [[forget]]", "four [[cut]]", "five"] {
+        let create =
+            json!({"type": "response.create", "model": "gpt-5.4", "input": input, "previous_response_id": previous});
+        socket.ask(create).await;
+        let last = whole_turn(&mut socket).await;
+        if last["type"] == "response.completed" {
+            previous = last["response"]["id"].clone();
+        }
+    }
+    let hi = || "hi there".to_owned();
+    assert_eq!(framed().await, (1, Value::Null, vec!["one".into()]));
+    // The id of the last event, which is not the one that the client knows.
+    assert_eq!(framed().await, (1, json!("resp_v"), vec!["two".into()]));
+    // What Copilot no longer holds is asked for in full, on a new socket.
+    assert_eq!(framed().await, (1, json!("resp_v"), vec!["three [[forget]]".into()]));
+    let whole = ["one".into(), hi(), "two".into(), hi(), "three [[forget]]".into()];
+    assert_eq!(framed().await, (2, Value::Null, whole.to_vec()));
+    assert_eq!(framed().await, (2, json!("resp_v"), vec!["four [[cut]]".into()]));
+    // A cut turn leaves nothing to go on from; the client goes on from before it.
+    let (number, previous, texts) = framed().await;
+    assert_eq!((number, previous, texts.len()), (3, Value::Null, 7));
+}
+
+#[actix_web::test]
 async fn a_turn_that_copilot_cuts_fails_and_the_socket_stays() {
     let (copilot, mut asked) = copilot(true);
     let url = serve(Proxy {
@@ -493,7 +542,12 @@ async fn a_turn_that_copilot_cuts_fails_and_the_socket_stays() {
     socket
         .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": "[[cut]]"}))
         .await;
-    assert_eq!(whole_turn(&mut socket).await["type"], "response.failed");
+    let lost = whole_turn(&mut socket).await;
+    assert_eq!(
+        (&lost["type"], &lost["status"]),
+        (&json!("error"), &json!(502)),
+        "{lost}"
+    );
     socket.ask(json!({"type": "response.create", "input": "two"})).await;
     assert_eq!(whole_turn(&mut socket).await["type"], "response.completed");
     let mut sockets = async || match asked.recv().await.unwrap() {

@@ -325,6 +325,45 @@ fn k037_a_search_without_results_takes_them_from_the_citations_behind_it() {
 }
 
 #[test]
+fn k037_only_searches_that_found_something_are_counted() {
+    let reply = Reply {
+        web_search: true,
+        ..reply()
+    };
+    let item = |at: u64, action: Value, status: &str| {
+        let item = json!({"type": "web_search_call", "id": "w", "status": status, "action": action});
+        json!({"type": "response.output_item.done", "output_index": at, "item": item})
+    };
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"});
+    let stream = [
+        created(),
+        item(0, json!({"type": "search", "query": "a"}), "failed"),
+        item(
+            1,
+            json!({"type": "search", "query": "b", "sources": [{"type": "url", "url": "u"}]}),
+            "completed",
+        ),
+        item(2, json!({"type": "open_page", "url": "u"}), "completed"),
+        item(3, json!({"type": "search", "query": "c"}), "completed"),
+        json!({"type": "response.output_item.done", "output_index": 4, "item": call}),
+        completed(json!([])),
+    ];
+    let events = read(&reply, &stream).unwrap();
+    let searches = events.iter().filter_map(|event| match event {
+        Event::Search(search) => Some((search.query.as_str(), search.results.len(), search.error.is_some())),
+        _ => None,
+    });
+    let searches: Vec<_> = searches.collect();
+    assert_eq!(searches, [("a", 0, true), ("b", 1, false), ("c", 0, false)]);
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Usage(usage) if usage.searches == Some(2)))
+    );
+    assert_eq!(events.last(), Some(&Event::Finish(Finish::ToolCalls)));
+}
+
+#[test]
 fn endings_are_read() {
     let ending = |response: Value| {
         let kind = format!("response.{}", response["status"].as_str().unwrap());

@@ -253,6 +253,114 @@ fn a_refused_search_tool_is_left_out() {
 }
 
 #[test]
+fn what_was_asked_for_is_not_left_out() {
+    let body = json!({"input": [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]});
+    assert_eq!(
+        once(
+            Protocol::Responses,
+            "Invalid value: 'compaction_trigger'. input[1].type",
+            body
+        ),
+        None
+    );
+}
+
+#[test]
+fn refusals_are_understood_in_anthropics_words_and_in_openais() {
+    let sampled = || json!({"model": "m", "temperature": 0.2, "messages": []});
+    for (way, message) in [
+        (Protocol::Messages, "`temperature` is deprecated for this model."),
+        (
+            Protocol::Chat,
+            "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
+        ),
+        (
+            Protocol::Responses,
+            "Unsupported parameter: 'temperature' is not supported with this model.",
+        ),
+        (Protocol::Chat, "Unrecognized request argument supplied: temperature"),
+    ] {
+        let (body, learned) = once(way, message, sampled()).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(body, json!({"model": "m", "messages": []}), "{message}");
+        let key = format!("{}.rejected", way.name());
+        assert_eq!(learned, Some((key, json!(["temperature"]))));
+    }
+
+    let thinking = json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 9000});
+    let message = "\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\" and \
+        \"output_config.effort\" to control thinking behavior.";
+    let (body, _) = once(Protocol::Messages, message, thinking).unwrap();
+    assert_eq!(body["thinking"], json!({"type": "adaptive"}));
+
+    let effort = json!({"output_config": {"effort": "max"}});
+    let message = "output_config.effort: Input should be 'low', 'medium' or 'high'";
+    let (body, learned) = once(Protocol::Messages, message, effort).unwrap();
+    assert_eq!(body["output_config"]["effort"], "high");
+    assert_eq!(
+        learned,
+        Some(("messages.efforts".into(), json!(["low", "medium", "high"])))
+    );
+
+    for message in [
+        "unsupported beta header(s): a-2026-01-01,b.",
+        "Unexpected value(s) `a-2026-01-01`, `b` for the `anthropic-beta` header. Please consult our documentation.",
+    ] {
+        let mut request = outgoing(json!({}));
+        request.betas = vec!["a-2026-01-01".into(), "c".into()];
+        let refusal = Failure::new(Kind::BadRequest, message);
+        heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+        assert_eq!(request.betas, ["c"], "{message}");
+    }
+}
+
+#[test]
+fn every_wording_of_a_search_that_is_not_to_be_had_is_understood() {
+    let dated = json!({"tools": [{"type": "web_search_2025_08_26"}, {"type": "function", "name": "f"}]});
+    for message in [
+        "Invalid value: 'web_search_2025_08_26'. Supported values are: 'function' and 'custom'.",
+        "Hosted tool 'web_search_2025_08_26' is not supported with gpt-5-mini.",
+        "The web_search_2025_08_26 tool is not enabled for this organization.",
+        "constraint constraints/x violated: disallowed feature web_search",
+    ] {
+        let (body, learned) = once(Protocol::Responses, message, dated.clone()).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(body["tools"], json!([{"type": "function", "name": "f"}]), "{message}");
+        assert_eq!(
+            learned,
+            Some(("responses.tools".into(), json!(["web_search_2025_08_26"])))
+        );
+    }
+    let other = "Invalid value: 'custom'. Supported values are: 'function' and 'web_search_2025_08_26'.";
+    assert_eq!(once(Protocol::Responses, other, dated), None);
+}
+
+#[test]
+fn a_tool_that_anthropics_servers_run_is_asked_for_no_more_where_it_is_refused() {
+    let tools =
+        json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "bash_20250124", "name": "bash"}]);
+    let refused = |message: &str| {
+        let refusal = Failure::new(Kind::BadRequest, message);
+        let mut request = outgoing(json!({"tools": tools}));
+        heal(Protocol::Messages, &refusal, &mut request, &Facts::new(), false, &[])
+    };
+    for message in [
+        "tools.0: Input tag 'web_search_20250305' found using 'type' does not match any of the expected tags: \
+         'bash_20250124', 'custom', 'text_editor_20250124'",
+        "tools.0.type: web_search is not supported on this platform",
+        "'claude-haiku-4.5' does not support tool types: web_search_20250305",
+        "organization policy constraint: disallowed feature web_search",
+    ] {
+        let healed = refused(message).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!(healed.reroute, Some(Protocol::Messages), "translated anew");
+        assert_eq!(
+            healed.learned,
+            Some(("messages.tools".into(), json!(["web_search_20250305"])))
+        );
+    }
+    assert_eq!(refused("tools.1: Input tag 'bash_20250124' found using 'type'"), None);
+    assert_eq!(refused("messages: at least one message is required"), None);
+}
+
+#[test]
 fn a_refused_freeform_tool_becomes_a_function_for_good() {
     let body = json!({"tools": [{"type": "custom", "name": "p"}, {"type": "web_search"}],
         "input": [{"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "x"}]});

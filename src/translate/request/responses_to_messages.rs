@@ -7,13 +7,12 @@ use serde_json::Value;
 
 use super::into_messages::{History, compose};
 use crate::protocol::Protocol::{Messages, Responses};
-use crate::protocol::failure::{Failure, Kind};
-use crate::translate::compaction;
+use crate::protocol::failure::Failure;
 use crate::translate::response_object::echo;
 use crate::translate::rules::images::{self, Part};
 use crate::translate::rules::tools::{Toolbox, output_of};
-use crate::translate::rules::{field, list, searches, thoughts};
-use crate::translate::{Context, Object, Outgoing, Reply};
+use crate::translate::rules::{field, searches, thoughts};
+use crate::translate::{Context, Object, Outgoing, Reply, compaction, items};
 
 pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure> {
     let reply = Reply {
@@ -24,13 +23,10 @@ pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure>
     let toolbox = Toolbox::read(Responses, Messages, &body, context)?;
     let mut history = History::default();
     history.instruct(images::parts(field(&body, "instructions")));
-    match field(&body, "input") {
-        Value::String(text) => history.person(vec![Part::Text(text.clone())]),
-        input => {
-            for item in list(input) {
-                read(item, &mut history, &toolbox, context)?;
-            }
-        }
+    let mut input = items::of(field(&body, "input"));
+    items::resolve_references(&mut input, context.tuning)?;
+    for item in &input {
+        read(item, &mut history, &toolbox, context)?;
     }
     compose(Responses, &body, history, &toolbox, reply, context)
 }
@@ -53,7 +49,6 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
             }
         }
         "web_search_call" => history.answer(searches::of_item(item).map(Part::Text).into_iter().collect()),
-        "item_reference" if !context.tuning.drop_item_references => return Err(unknown(item)),
         _ => {
             if let Some((call, output)) = output_of(item) {
                 history.result(&call, &output);
@@ -63,14 +58,6 @@ fn read(item: &Value, history: &mut History, toolbox: &Toolbox, context: &Contex
         }
     }
     Ok(())
-}
-
-fn unknown(item: &Value) -> Failure {
-    let id = item["id"].as_str().unwrap_or_default();
-    Failure {
-        param: Some("input".into()),
-        ..Failure::new(Kind::NotFound, format!("Item with id '{id}' not found.")).with_code("item_not_found")
-    }
 }
 
 #[cfg(test)]
@@ -244,8 +231,15 @@ mod tests {
 
     #[test]
     fn odd_items_are_told_or_passed_over() {
-        let reference = json!({"input": [{"type": "item_reference", "id": "x"}]});
-        assert_eq!(outgoing(reference).unwrap_err().openai_code(), Some("item_not_found"));
+        let reference = |id: &str| json!({"input": [{"type": "item_reference", "id": id}, user("go")]});
+        assert_eq!(
+            outgoing(reference("msg_1")).unwrap_err().openai_code(),
+            Some("item_not_found")
+        );
+        assert!(
+            outgoing(reference("rs_1")).is_ok(),
+            "a history can do without its reasoning"
+        );
         let out = sent(json!({"input": [
             {"role": "user", "content": "go"}, {"type": "ghost_snapshot"}, {"type": "future_item", "name": "x"},
             {"type": "web_search_call", "action": {"query": "q"}}, {"type": "reasoning", "encrypted_content": "raw"}, user("and"),

@@ -482,6 +482,25 @@ fn k037_a_search_is_told_to_those_who_asked_for_it() {
 }
 
 #[test]
+fn k037_a_search_that_failed_says_why_and_is_not_counted() {
+    let search = Event::Search(Search {
+        query: "q".into(),
+        error: Some("unavailable".into()),
+        ..Search::default()
+    });
+    let asked = Reply {
+        web_search: true,
+        ..reply()
+    };
+    let written = turn_for(asked, &[search, text("a")], Finish::Stop);
+    assert_eq!(
+        written.content()[1]["content"],
+        json!({"type": "web_search_tool_result_error", "error_code": "unavailable"})
+    );
+    assert_eq!(written.usage().get("server_tool_use"), None);
+}
+
+#[test]
 fn odd_ids_become_allowed_ones() {
     let call = |id: &str| Event::ToolOpen {
         key: 0,

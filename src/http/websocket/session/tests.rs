@@ -27,7 +27,7 @@ fn user(text: &str) -> Value {
 fn called(session: &mut Session, frame: &str) -> Object {
     assert_eq!(session.receive(frame), Ok(Asked::Turn));
     match session.begin(ids()) {
-        Some(Begun::Call(body)) => body,
+        Some(Begun::Call { body, .. }) => body,
         other => panic!("{other:?}"),
     }
 }
@@ -131,6 +131,25 @@ fn k135_a_response_is_continued_with_all_that_came_before() {
 }
 
 #[test]
+fn only_what_is_new_is_its_clients_doing() {
+    let mut session = session();
+    called(&mut session, &create(json!({"model": "m", "input": [user("a")]})));
+    complete(
+        &mut session,
+        "resp_1",
+        json!([{"type": "message", "role": "assistant"}]),
+    );
+    session
+        .receive(&create(json!({"input": [user("b")], "previous_response_id": "resp_1"})))
+        .unwrap();
+    let Some(Begun::Call { earlier, .. }) = session.begin(ids()) else {
+        panic!("a turn begins")
+    };
+    let response = json!("resp_1");
+    assert_eq!(earlier, Some(Earlier { response, items: 2 }));
+}
+
+#[test]
 fn k135_another_sockets_response_is_not_known() {
     let mut session = session();
     let frame = create(json!({"model": "m", "input": "x", "previous_response_id": "resp_9"}));
@@ -208,7 +227,7 @@ fn turns_wait_in_line_and_the_line_is_bounded() {
     assert_eq!(session.begin(ids()), None, "one at a time");
     session.end();
     match session.begin(ids()) {
-        Some(Begun::Call(body)) => assert_eq!(body["input"], json!([user("1")])),
+        Some(Begun::Call { body, .. }) => assert_eq!(body["input"], json!([user("1")])),
         other => panic!("{other:?}"),
     }
 }

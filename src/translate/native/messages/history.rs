@@ -8,8 +8,8 @@ use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::translate::Context;
 use crate::translate::history;
-use crate::translate::rules::thoughts;
 use crate::translate::rules::tools::CallIds;
+use crate::translate::rules::{searches, thoughts};
 
 /// What a tool's result may hold.
 const IN_RESULTS: [&str; 5] = ["text", "image", "document", "search_result", "tool_reference"];
@@ -24,6 +24,11 @@ pub fn mend(messages: &mut Vec<Value>, thinks: bool, context: &Context) -> Vec<V
         history::fold_system(messages);
     }
     drop_unreadable(messages, context.model);
+    for message in messages.iter_mut() {
+        if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
+            searches::tell_foreign(blocks);
+        }
+    }
     if thinks {
         // An answer begins with its thinking, also where a translation wrote it in several messages.
         history::merge_same_role(messages);

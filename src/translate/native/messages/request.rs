@@ -41,7 +41,7 @@ pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> 
     sampling::write_limit(Messages, sampling::limit(Messages, &out), &mut out, context);
     wish.write(Messages, &mut out, context);
     name_format(&mut out);
-    tools::clean(&mut out)?;
+    tools::clean(&mut out, context)?;
     let aliased = alias_names(Messages, &mut out);
     settle(&mut out, context);
     marks::clean(&mut out, context);

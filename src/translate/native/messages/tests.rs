@@ -388,6 +388,30 @@ fn a_leading_system_message_joins_the_system_prompt() {
 }
 
 #[test]
+fn k036_a_tool_that_the_model_is_served_without_is_left_out() {
+    let mut fixture = Fixture::new(haiku());
+    fixture
+        .memory
+        .learned
+        .insert("messages.tools".into(), json!(["web_search_20250305"]));
+    let search = json!({"type": "web_search_20250305", "name": "web_search"});
+    let alone = sent_by(&fixture, json!({"tools": [search], "tool_choice": {"type": "auto"}}));
+    assert_eq!((alone.get("tools"), alone.get("tool_choice")), (None, None));
+    let beside = sent_by(
+        &fixture,
+        json!({"tools": [search, {"name": "f"}], "tool_choice": {"type": "any"}}),
+    );
+    assert_eq!(beside["tools"].as_array().unwrap().len(), 1);
+    for choice in [json!({"type": "tool", "name": "web_search"}), json!({"type": "any"})] {
+        let failure = outgoing(&fixture, json!({"tools": [search], "tool_choice": choice})).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "Tool type web_search_20250305 is not supported by model claude-haiku-4.5"
+        );
+    }
+}
+
+#[test]
 fn k035_k051_tools_that_nobody_can_serve_are_refused() {
     let advisor = json!({"tools": [{"type": "advisor_20260301", "name": "advisor"}]});
     let failure = outgoing(&Fixture::new(haiku()), advisor).unwrap_err();

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::protocol::failure::Failure;
-use crate::translate::Object;
 use crate::translate::rules::tools::MOST;
 use crate::translate::rules::{field, list};
+use crate::translate::{Context, Object};
 
 /// Removes from the tools what Copilot refuses, and refuses what nobody can serve.
-pub fn clean(out: &mut Object) -> Result<(), Failure> {
+pub fn clean(out: &mut Object, context: &Context) -> Result<(), Failure> {
+    leave_out_refused(out, context)?;
     let Some(Value::Array(tools)) = out.get_mut("tools") else {
         out.shift_remove("tools");
         out.shift_remove("tool_choice");
@@ -36,6 +37,31 @@ pub fn clean(out: &mut Object) -> Result<(), Failure> {
         out.shift_remove("tools");
     }
     check_choice(out, &names)
+}
+
+/// Leaves out the tools that this model is known to be served without; the choice may not force one of them.
+fn leave_out_refused(out: &mut Object, context: &Context) -> Result<(), Failure> {
+    let refused = context
+        .memory
+        .learned
+        .get("messages.tools")
+        .map(list)
+        .unwrap_or_default();
+    let choice = field(out, "tool_choice");
+    let (chosen, must_call) = (choice["name"].clone(), choice["type"] == "any");
+    let Some(tools) = out.get_mut("tools").and_then(Value::as_array_mut) else {
+        return Ok(());
+    };
+    let is_refused = |tool: &Value| refused.contains(&tool["type"]);
+    let must_call = must_call && tools.iter().all(is_refused);
+    let is_forced = |tool: &&Value| is_refused(tool) && (must_call || tool["name"] == chosen);
+    if let Some(tool) = tools.iter().find(is_forced) {
+        let kind = kind(tool).unwrap_or_default();
+        let message = format!("Tool type {kind} is not supported by model {}", context.model.id);
+        return Err(Failure::bad("tool_choice", message));
+    }
+    tools.retain(|tool| !is_refused(tool));
+    Ok(())
 }
 
 /// Whether a client declared that upstream may search the web.

@@ -31,6 +31,9 @@ const REFUSED: [&str; 13] = [
     "generate",
 ];
 
+/// What Codex notes on its items for OpenAI's own server; Copilot refuses it.
+const CODEX_NOTES: &str = "internal_chat_message_metadata_passthrough";
+
 /// Tools that Copilot does not run.
 const REFUSED_TOOLS: [&str; 4] = ["code_interpreter", "file_search", "image_generation", "mcp"];
 
@@ -175,8 +178,11 @@ fn mend_input(out: &mut Object, context: &Context) -> Result<(), Failure> {
     };
     let mut input = mem::take(input);
     items::resolve_references(&mut input, context.tuning)?;
+    // Where a socket goes on from a compaction, what asked for it is over.
+    let latest = input.len().saturating_sub(1);
+    let is_over = |at: usize, item: &Value| at < latest && item["type"] == compaction::TRIGGER;
     let mut mended = Vec::with_capacity(input.len());
-    for item in input {
+    for (_, item) in input.into_iter().enumerate().filter(|(at, item)| !is_over(*at, item)) {
         for item in compaction::unwrap(item, Some(context.model))? {
             mend_item(item, context.model, &mut mended);
         }
@@ -203,6 +209,7 @@ fn mend_item(mut item: Value, model: &Model, mended: &mut Vec<Value>) {
     let Some(fields) = item.as_object_mut() else {
         return mended.push(item);
     };
+    fields.shift_remove(CODEX_NOTES);
     if kind.starts_with("local_shell_call")
         && !fields.contains_key("call_id")
         && let Some(id) = fields.get("id").cloned()
@@ -252,6 +259,7 @@ fn mend_thought(item: Value, model: &Model, mended: &mut Vec<Value>) {
             Some(id) => drop(fields.insert("id".into(), json!(id))),
             None => drop(fields.shift_remove("id")),
         }
+        fields.shift_remove(CODEX_NOTES);
         fields.insert("encrypted_content".into(), json!(content));
         fields.entry("summary").or_insert_with(|| json!([]));
         if fields.get("status").is_some_and(|status| status == "in_progress") {

@@ -20,7 +20,7 @@ use crate::translate::guard::Guard;
 use crate::translate::ids::Ids;
 use crate::translate::rules::usage;
 use crate::translate::turn::Usage;
-use crate::translate::{Heard, Kept, Object, Reply, Translator, fold, from_responses, response_object};
+use crate::translate::{Heard, Kept, Object, Reply, Translator, fold, from_responses, items, response_object};
 
 /// The stream as the client should see it.
 pub struct Relay {
@@ -157,13 +157,13 @@ impl Translator for Relay {
             "" => {}
             "response.created" | "response.in_progress" | "response.queued" => self.progress(&kind, &event, out),
             "response.completed" | "response.incomplete" => self.conclude(&kind, &event, out),
-            "response.output_item.added" => self.item_added(&event, out),
+            "response.output_item.added" => self.item_added(&event, out)?,
             "response.output_item.done" => {
                 self.start(&Value::Null, out);
                 let index = self.index_of(&event);
                 self.item_done(index, event.value("item"), out);
             }
-            "response.function_call_arguments.delta" => {
+            "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 let index = usize::try_from(self.index_of(&event)).unwrap_or(usize::MAX);
                 self.guard.arguments(index, &event.text("delta").unwrap_or_default())?;
                 self.pass(&kind, &event, out);
@@ -293,6 +293,8 @@ impl Relay {
         fields.insert("id".into(), self.response.get("id").cloned().unwrap_or_default());
         fields.insert("model".into(), json!(self.reply.model));
         fields.insert("store".into(), json!(false));
+        // By which id a socket upstream goes on is not the client's to know.
+        fields.insert("previous_response_id".into(), Value::Null);
         fields.extend(self.reply.echo.clone());
         for (name, value) in &self.response {
             if !fields.contains_key(name) {
@@ -319,13 +321,16 @@ impl Relay {
         self.items.entry(index).or_insert_with(fresh).id.clone()
     }
 
-    fn item_added(&mut self, event: &Event, out: &mut Vec<Frame>) {
+    fn item_added(&mut self, event: &Event, out: &mut Vec<Frame>) -> Result<(), Failure> {
         self.start(&Value::Null, out);
         let index = self.index_of(event);
         if self.items.contains_key(&index) {
-            return;
+            return Ok(());
         }
         let mut item = event.value("item");
+        if items::is_call(&item) {
+            self.guard.call()?;
+        }
         let id = self.id_of(index, prefix(&item));
         mend_item(&mut item, &id);
         self.rename(&mut item);
@@ -339,6 +344,7 @@ impl Relay {
         }
         let edits = vec![("item", Cow::Owned(item.to_string()))];
         self.write("response.output_item.added", event, edits, out);
+        Ok(())
     }
 
     fn item_done(&mut self, index: u64, raw: Value, out: &mut Vec<Frame>) {

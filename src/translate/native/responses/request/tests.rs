@@ -56,6 +56,21 @@ fn k108_what_copilot_refuses_is_left_out() {
 }
 
 #[test]
+fn codex_keeps_its_notes_to_itself() {
+    let noted = json!([{"role": "user", "content": "x", CODEX_NOTES: {"a": 1}},
+        {"type": "reasoning", "encrypted_content": carrier("gpt-5.4"), "summary": [], CODEX_NOTES: {}},
+        {"role": "assistant", "content": "y", CODEX_NOTES: null}]);
+    assert!(!input(noted).to_string().contains(CODEX_NOTES));
+}
+
+#[test]
+fn a_trigger_counts_only_where_it_is_the_latest() {
+    let trigger = || json!({"type": compaction::TRIGGER});
+    let kept = input(json!([user(), trigger(), user(), trigger()]));
+    assert_eq!(kept, json!([user(), user(), trigger()]));
+}
+
+#[test]
 fn tools_that_are_all_refused_leave_no_choice() {
     let sent = sent(
         &json!({"model": "x", "input": "x", "tools": [{"type": "mcp"}], "tool_choice": "required",

@@ -263,8 +263,6 @@ fn k085_arguments_that_run_away_in_whitespace_are_cut_off() {
         |kind: &str, delta: String| frame(&json!({"type": kind, "output_index": 0, "item_id": "a", "delta": delta}));
     let (mut relay, mut out) = (relay(), Vec::new());
     relay.feed(frame(&created()), &mut out).unwrap();
-    let input = delta("response.custom_tool_call_input.delta", "\n".repeat(30));
-    relay.feed(input, &mut out).unwrap();
     let arguments = "response.function_call_arguments.delta";
     relay.feed(delta(arguments, "{\"a\":".into()), &mut out).unwrap();
     relay.feed(delta(arguments, "\n".repeat(20)), &mut out).unwrap();
@@ -287,4 +285,40 @@ fn a_type_that_is_no_name_gives_way_to_the_name_before_it() {
     relay.feed(event, &mut out).unwrap();
     let told: Value = serde_json::from_slice(&out.last().unwrap().data).unwrap();
     assert_eq!((&told["type"], &told["x"]), (&json!("response.future"), &json!(1)));
+}
+
+#[test]
+fn k085_freeform_input_may_hold_much_that_is_blank_but_not_without_end() {
+    let input = |delta: &str| {
+        frame(
+            &json!({"type": "response.custom_tool_call_input.delta", "output_index": 0, "item_id": "a", "delta": delta}),
+        )
+    };
+    let (mut relay, mut out) = (relay(), Vec::new());
+    relay.feed(frame(&created()), &mut out).unwrap();
+    let patch = format!(
+        "*** Begin Patch\n*** Add File: a\n{}+\t\t\t\t{}x\n",
+        "+\n".repeat(100),
+        " ".repeat(500)
+    );
+    // Letter by letter, as models stream.
+    for letter in patch.chars() {
+        relay.feed(input(&letter.to_string()), &mut out).unwrap();
+    }
+    let failure = (0..21).find_map(|_| relay.feed(input("\n "), &mut out).err());
+    assert_eq!(
+        failure.unwrap().message,
+        "upstream produced an unbounded whitespace sequence"
+    );
+}
+
+#[test]
+fn calls_are_bounded() {
+    let (mut relay, mut out) = (relay(), Vec::new());
+    let call = |at: u64| {
+        let item = json!({"type": "function_call", "call_id": format!("c{at}"), "name": "f", "arguments": ""});
+        frame(&json!({"type": "response.output_item.added", "output_index": at, "item": item}))
+    };
+    assert!((0..128).all(|at| relay.feed(call(at), &mut out).is_ok()));
+    assert!(relay.feed(call(128), &mut out).is_err());
 }
