@@ -9,9 +9,8 @@ use super::{Asked, Client, Error, OverflowAsStream, Relay};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Kind;
 use crate::translate::ids::Ids;
-use crate::translate::to_responses::ToResponses;
-use crate::translate::turn::Event;
-use crate::translate::{Reply, Writer, upstream_failure};
+use crate::translate::to_responses::failed_stream;
+use crate::translate::{Reply, upstream_failure};
 
 /// What goes back to the client. `headers` are those of upstream that may pass, and ours.
 pub enum Answer {
@@ -61,22 +60,11 @@ impl Relay {
         journal.failed(&failure);
         if failure.kind == Kind::ContextOverflow && asked.stream && self.tells_overflow_in_stream(&asked.client) {
             let ids = Ids::new(asked.client.request_id.clone(), now_unix());
-            let mut writer = ToResponses::new(
-                Reply {
-                    model: asked.model.clone(),
-                    ..Reply::default()
-                },
-                ids,
-            );
-            let mut frames = Vec::new();
-            writer.feed(
-                Event::Start {
-                    upstream_id: String::new(),
-                    created: None,
-                },
-                &mut frames,
-            )?;
-            writer.fail(&failure, &mut frames);
+            let reply = Reply {
+                model: asked.model.clone(),
+                ..Reply::default()
+            };
+            let frames = failed_stream(reply, ids, &failure);
             let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
             return Ok(Answer::Stream {
                 headers,

@@ -11,7 +11,7 @@ use super::opening::Opened;
 use super::{Call, Client, Error, Relay, socket, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::{Initiator, Protocol};
 use crate::routing::Needs;
 use crate::routing::initiator::{self, Cause};
@@ -67,7 +67,7 @@ impl Relay {
             journal.goes_by(way);
             let refused = match self.open(&call.client, target, way, &mut request, &sending).await {
                 Ok(opened) => return Ok(opened),
-                Err(refused) => refused,
+                Err(refused) => sized(call.client.protocol, way, refused),
             };
             let is_wrong = is_wrong_endpoint(&refused.failure);
             if (is_wrong || socket::is_lost(&refused.failure)) && ways.len() > 1 && !rerouted {
@@ -276,9 +276,17 @@ fn refused_with(memory: &Memory, way: Protocol) -> Value {
 /// Upstream says that this model does not answer there.
 fn is_wrong_endpoint(failure: &Failure) -> bool {
     let text = failure.message.to_ascii_lowercase();
-    failure.code.as_deref() == Some("unsupported_api_for_model")
+    failure.kind == Kind::UnsupportedEndpoint
         || text.contains("not accessible via the")
         || text.contains("not supported via this endpoint")
+}
+
+/// Chat takes smaller bodies than its models' windows; a Responses client makes room where its context is too long.
+fn sized(client: Protocol, way: Protocol, mut refused: Error) -> Error {
+    if (client, way, refused.failure.kind) == (Protocol::Responses, Protocol::Chat, Kind::TooLarge) {
+        refused.failure.kind = Kind::ContextOverflow;
+    }
+    refused
 }
 
 fn endpoint(way: Protocol) -> Endpoint {
@@ -303,7 +311,7 @@ pub(super) fn now_unix() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::failure::Kind;
+    use crate::translate::upstream_failure;
 
     #[test]
     fn what_was_learned_becomes_a_need() {
@@ -319,11 +327,27 @@ mod tests {
     }
 
     #[test]
+    fn a_body_too_large_for_chat_is_a_context_too_long_for_a_responses_client() {
+        let kind = |client| {
+            let refused = Failure::new(Kind::TooLarge, "too big").into();
+            sized(client, Protocol::Chat, refused).failure.kind
+        };
+        assert_eq!(kind(Protocol::Responses), Kind::ContextOverflow);
+        assert_eq!(kind(Protocol::Messages), Kind::TooLarge);
+    }
+
+    #[test]
     fn only_words_about_the_endpoint_change_the_way() {
         let refused = |message: &str| is_wrong_endpoint(&Failure::new(Kind::BadRequest, message));
         assert!(refused(
             "model \"x\" is not accessible via the /chat/completions endpoint"
         ));
         assert!(!refused("The requested model is not supported."));
+        let by_code = upstream_failure::read(
+            404,
+            &[],
+            br#"{"error":{"message":"no","code":"unsupported_api_for_model"}}"#,
+        );
+        assert!(is_wrong_endpoint(&by_code));
     }
 }

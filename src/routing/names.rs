@@ -91,20 +91,28 @@ impl Names<'_> {
         })
     }
 
-    /// Tries the name as it stands, then with one decoration less at a time.
+    /// Tries the name as it stands, then with one decoration less at a time. An id that the user has given to another
+    /// model is that model's in every spelling; where an alias led to the spelling, it stands as it is.
     fn search(&self, asked: &str, read: &mut Read) -> Result<Option<&Arc<Model>>, Failure> {
         let mut name = self.follow_aliases(asked)?;
+        let mut aliased = name != asked;
         loop {
             if let Some(model) = self.listed(&name) {
                 return Ok(Some(model));
             }
             if let Some(model) = self.claude(&name).or_else(|| self.nickname(&name)) {
-                return Ok(Some(model));
+                let meant = self.follow_aliases(&model.id)?;
+                if aliased || meant == model.id {
+                    return Ok(Some(model));
+                }
+                (name, aliased) = (meant, true);
+                continue;
             }
             let Some(shorter) = undecorated(&name, read) else {
                 return Ok(None);
             };
             name = self.follow_aliases(&shorter)?;
+            aliased |= name != shorter;
         }
     }
 
@@ -425,6 +433,17 @@ mod tests {
         assert_eq!(resolved.model.id, "gpt-4.1");
         let resolved = resolve_with("anthropic/Small", &aliases, Fallback::Off).unwrap();
         assert_eq!(resolved.model.id, "gpt-4.1");
+        for spelled in ["claude-haiku-4-5-20251001", "claude-4-5-haiku", "haiku"] {
+            let resolved = resolve_with(spelled, &aliases, Fallback::Off).unwrap();
+            assert_eq!(resolved.model.id, "gpt-4.1", "{spelled}");
+        }
+        let to_itself = [("claude-haiku-4.5", "haiku"), ("sonnet", "claude-sonnet-4-5")];
+        for (asked, id) in [
+            ("haiku", "claude-haiku-4.5"),
+            ("claude-sonnet-4-5", "claude-sonnet-4.5"),
+        ] {
+            assert_eq!(resolve_with(asked, &to_itself, Fallback::Off).unwrap().model.id, id);
+        }
     }
 
     #[test]

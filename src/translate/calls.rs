@@ -140,7 +140,7 @@ impl Calls {
             }
             if call.id.is_empty() {
                 let seed = format!("{seed} {} {} {}", self.opened, call.name, call.input);
-                call.id = Ids::new(seed, 0).mint("call_");
+                call.id = Ids::new(seed, 0).mint_call("call_");
             }
             steps.push(call.opened(&mut self.opened));
         }

@@ -302,7 +302,7 @@ impl FromResponses {
         }
         let key = self.calls.len();
         let given = item["call_id"].as_str().filter(|id| !id.is_empty());
-        let id = given.map_or_else(|| self.ids.mint("call_"), str::to_owned);
+        let id = given.map_or_else(|| self.ids.mint_call("call_"), str::to_owned);
         let name = item["name"].as_str().unwrap_or_default().to_owned();
         let said = String::new();
         self.items.insert(index, Item::Call(Call { key, kind, said }));

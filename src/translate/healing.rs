@@ -241,7 +241,8 @@ fn limit_name(case: &mut Case) -> Option<Outcome> {
 
 fn reasoning_effort(case: &mut Case) -> Option<Outcome> {
     let lower = case.text.to_ascii_lowercase();
-    let about_effort = case.code == "invalid_reasoning_effort" || lower.contains("effort");
+    let about_effort =
+        case.code == "invalid_reasoning_effort" || lower.contains("effort") || case.param.contains("effort");
     let mut lists = [
         "supported values",
         "supported efforts",

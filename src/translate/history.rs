@@ -7,7 +7,7 @@ use super::rules::{peek, peek_mut};
 use crate::protocol::Protocol;
 
 /// Said where a history needs a message of a person and has none.
-const NOTHING_SAID: &str = ".";
+pub const NOTHING_SAID: &str = ".";
 const GO_ON: &str = "Please continue.";
 const NO_RESULT: &str = "Tool result unavailable.";
 
@@ -332,10 +332,24 @@ mod tests {
         let history = json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1")]},
             {"role": "user", "content": [result("t1"), {"type": "tool_result", "tool_use_id": "t1", "content": "2"}]}]);
         assert_eq!(mended(history)[2]["content"], json!([result("t1")]));
-        let twice = json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1"), call("t1")]},
-            {"role": "user", "content": [result("t1")]}]);
-        let mended = mended(twice);
-        assert_eq!(mended[2]["content"].as_array().unwrap().len(), 2, "one for each call");
+    }
+
+    #[test]
+    fn k009_calls_of_one_id_have_a_result_each() {
+        let calls =
+            json!([{"role": "user", "content": "go"}, {"role": "assistant", "content": [call("t1"), call("t1")]}]);
+        let answered = |results: Value| {
+            let mut history = calls.clone();
+            history
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"role": "user", "content": results}));
+            mended(history)[2]["content"].clone()
+        };
+        let missing = no_result("t1");
+        assert_eq!(answered(json!([result("t1")])), json!([result("t1"), missing]));
+        let both = json!([result("t1"), result("t1")]);
+        assert_eq!(answered(json!([result("t1"), result("t1"), result("t1")])), both);
     }
 
     #[test]

@@ -26,12 +26,23 @@ impl Ids {
 
     /// A new id: the prefix and 32 hex digits.
     pub fn mint(&mut self, prefix: &str) -> String {
+        hex(prefix, &self.digest()[..16])
+    }
+
+    /// A new id for a call, in the form that model makers give theirs: the prefix and 24 letters and digits.
+    pub fn mint_call(&mut self, prefix: &str) -> String {
+        const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let letters = self.digest().into_iter().take(24);
+        let letters = letters.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+        prefix.chars().chain(letters).collect()
+    }
+
+    fn digest(&mut self) -> [u8; 32] {
         self.minted += 1;
         let digest = Sha256::new()
             .chain_update(&self.seed)
-            .chain_update(self.minted.to_be_bytes())
-            .finalize();
-        hex(prefix, &digest[..16])
+            .chain_update(self.minted.to_be_bytes());
+        digest.finalize().into()
     }
 }
 
@@ -57,5 +68,12 @@ mod tests {
         assert_eq!(first, two.mint("msg_"));
         assert_ne!(first, one.mint("msg_"));
         assert_eq!(first.len(), 36);
+        let call = one.mint_call("call_");
+        assert_eq!(call.len(), 29);
+        assert!(
+            call["call_".len()..]
+                .bytes()
+                .all(|letter| letter.is_ascii_alphanumeric())
+        );
     }
 }

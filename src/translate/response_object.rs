@@ -96,7 +96,8 @@ pub fn end(response: &mut Object, finish: &Finish, output: Vec<Value>, usage: &U
         response.insert("incomplete_details".into(), json!({"reason": reason}));
     }
     response.insert("output".into(), Value::Array(output));
-    response.insert("usage".into(), usage_of(usage));
+    // Clients that check what they read take an ending without counts for none at all.
+    response.insert("usage".into(), rules::usage::write(Protocol::Responses, usage));
     event
 }
 
@@ -117,12 +118,4 @@ pub fn error_event(failure: &Failure) -> Value {
         "param": failure.param,
         "sequence_number": 0,
     })
-}
-
-/// Tokens as a response counts them; null where upstream counted none.
-fn usage_of(usage: &Usage) -> Value {
-    if usage.input.is_none() && usage.output.is_none() {
-        return Value::Null;
-    }
-    rules::usage::write(Protocol::Responses, usage)
 }

@@ -251,7 +251,7 @@ impl ToMessages {
         let waits = self.must_wait(out);
         let name = self.reply.tools.get(&name).map_or(name, |tool| tool.name.clone());
         let id = match id.as_str() {
-            "" => self.ids.mint("toolu_"),
+            "" => self.ids.mint_call("toolu_"),
             id => fit_id(Protocol::Messages, id).into_owned(),
         };
         let call = Call {

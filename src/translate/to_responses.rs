@@ -111,7 +111,7 @@ impl ToResponses {
 /// A whole stream that says nothing but a failure: the form in which Codex takes notice of some.
 pub fn failed_stream(reply: Reply, ids: Ids, failure: &Failure) -> Vec<Frame> {
     let (mut writer, mut out) = (ToResponses::new(reply, ids), Vec::new());
-    writer.start(None, &mut out);
+    writer.create(None, &mut out);
     writer.fail(failure, &mut out);
     out
 }
@@ -167,11 +167,15 @@ impl Writer for ToResponses {
 
 impl ToResponses {
     fn start(&mut self, created: Option<u64>, out: &mut Vec<Frame>) {
+        self.create(created, out);
+        self.say_response("response.in_progress", out);
+    }
+
+    fn create(&mut self, created: Option<u64>, out: &mut Vec<Frame>) {
         let id = self.ids.mint("resp_");
         self.response = response_object::begun(&self.reply, &id, created.unwrap_or(self.ids.created));
         self.stage = Stage::Running;
         self.say_response("response.created", out);
-        self.say_response("response.in_progress", out);
     }
 
     fn finish(&mut self, finish: Finish, out: &mut Vec<Frame>) {

@@ -244,6 +244,17 @@ fn names_and_efforts_are_corrected() {
         Some(("responses.efforts".into(), json!(["low", "medium", "high"])))
     );
 
+    let refusal = Failure {
+        param: Some("reasoning.effort".into()),
+        ..Failure::new(
+            Kind::BadRequest,
+            "Unsupported value: 'xhigh' is not supported with this model. Supported values are: 'low' and 'high'.",
+        )
+    };
+    let mut request = outgoing(json!({"reasoning": {"effort": "xhigh"}}));
+    heal(Protocol::Responses, &refusal, &mut request, &Facts::new(), false, &[]).unwrap();
+    assert_eq!(request.body["reasoning"]["effort"], "high");
+
     let (body, _) = once(
         Protocol::Chat,
         "Unsupported parameter: 'temperature'",

@@ -210,6 +210,14 @@ mod tests {
             (&block, &json!("enabled"))
         );
 
+        let mut said = body.clone();
+        said["messages"][1]["content"] = json!("I look.");
+        let out = outgoing(&fixture, said).body;
+        assert_eq!(
+            (&out["messages"][1]["content"][0], &out["thinking"]["type"]),
+            (&block, &json!("enabled"))
+        );
+
         let mut told = body;
         told["messages"][1]["reasoning_opaque"] = json!(state.encode());
         let out = outgoing(&Fixture::new(haiku()), told).body;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::settle_responses;
 use crate::protocol::Protocol::{Chat, Responses};
 use crate::protocol::failure::Failure;
+use crate::translate::history::NOTHING_SAID;
 use crate::translate::rules::images::{self, Part};
 use crate::translate::rules::reasoning::Wish;
 use crate::translate::rules::structured::Form;
@@ -25,11 +26,12 @@ pub fn request(mut body: Object, context: &Context) -> Result<Outgoing, Failure>
     out.insert("model".into(), json!(context.model.id));
     let (instructions, mut input) = history(list(field(&body, "messages")), &toolbox, context);
     // Upstream refuses an empty input.
-    if input.is_empty() && !instructions.is_empty() {
-        let part = json!({"type": "input_text", "text": instructions});
-        input.push(items::message("developer", &json!([part])));
-    } else if !instructions.is_empty() {
-        out.insert("instructions".into(), json!(instructions));
+    let say = |role: &str, text: &str| items::message(role, &json!([{"type": "input_text", "text": text}]));
+    match (input.is_empty(), instructions.is_empty()) {
+        (true, true) => input.push(say("user", NOTHING_SAID)),
+        (true, false) => input.push(say("developer", &instructions)),
+        (false, true) => {}
+        (false, false) => drop(out.insert("instructions".into(), json!(instructions))),
     }
     settle_responses(Chat, &body, input, &mut out, context);
     let stops = sampling::write(Chat, Responses, &body, &mut out, context);
@@ -252,6 +254,12 @@ mod tests {
         let sent = sent(&json!({"model": "x", "messages": [{"role": "system", "content": "s"}]}));
         assert_eq!(sent.body["input"], json!([said("developer", "s")]));
         assert!(!sent.body.contains_key("instructions"));
+    }
+
+    #[test]
+    fn k099_upstream_is_never_asked_nothing() {
+        let sent = sent(&json!({"model": "x", "messages": [{"role": "user", "content": []}]}));
+        assert_eq!(sent.body["input"], json!([said("user", ".")]));
     }
 
     #[test]

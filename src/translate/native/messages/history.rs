@@ -30,6 +30,8 @@ pub fn mend(messages: &mut Vec<Value>, thinks: bool, context: &Context) -> Vec<V
         }
     }
     if thinks {
+        // An answer begins with its thinking, also where a translation wrote it in several messages.
+        history::merge_same_role(messages);
         thoughts::restore_messages(messages, context.memory, context.model);
     }
     for message in messages.iter_mut() {
