@@ -3,8 +3,14 @@
 
 mod support;
 
+mod answers;
+mod compaction;
 mod faults;
 mod gates;
 mod generation;
+mod headers;
+mod healing;
+mod reasoning;
+mod sockets;
 mod surface;
 mod whole_answers;
