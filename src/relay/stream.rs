@@ -297,3 +297,79 @@ async fn cut(closing: &mut watch::Receiver<bool>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::actors::Actors;
+    use crate::actors::rate_limiter::Permit;
+    use crate::relay::{Call, Client};
+    use crate::translate::Object;
+
+    /// Passes on what upstream says, except its ending.
+    struct Bug(Heard);
+
+    impl Translator for Bug {
+        fn feed(&mut self, frame: Frame, out: &mut Vec<Frame>) -> Result<(), Failure> {
+            assert!(!frame.is_done(), "this is the bug");
+            out.push(frame);
+            Ok(())
+        }
+
+        fn end(&mut self, _: &mut Vec<Frame>) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn whole(&mut self, _: Value, _: &mut Vec<Frame>) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
+            Ok(answer)
+        }
+
+        fn fail(&mut self, _: &Failure, _: &mut Vec<Frame>) {}
+
+        fn is_over(&self) -> bool {
+            false
+        }
+
+        fn heard(&self) -> &Heard {
+            &self.0
+        }
+    }
+
+    /// An answer that begins, and then, when it is time, meets a bug of ours.
+    pub fn with_a_bug(actors: Actors, permit: Permit, time: impl Future<Output = ()> + 'static) -> Flow {
+        let call = Call {
+            client: Client {
+                protocol: Protocol::Chat,
+                request_id: "req_1".into(),
+                agent: String::new(),
+                originator: None,
+                betas: Vec::new(),
+                session: None,
+                says_user: false,
+            },
+            body: Object::new(),
+            bytes: 0,
+        };
+        let mut journal = Journal::open(actors, &call);
+        journal.admitted(permit);
+        let said = stream::once(async { Ok(Bytes::from("data: {}\n\n")) }).chain(stream::once(async {
+            time.await;
+            Ok(Bytes::from("data: [DONE]\n\n"))
+        }));
+        let upstream = upstream::Body::new(said, Duration::from_secs(5));
+        let closing = watch::channel(false).1;
+        Flow::new(
+            upstream,
+            Box::new(Bug(Heard::default())),
+            Duration::from_secs(5),
+            closing,
+        )
+        .kept_in(journal)
+    }
+}

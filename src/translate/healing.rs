@@ -65,7 +65,7 @@ enum Outcome {
 }
 
 /// Rows are tried in this order; each may act once per request.
-const ROWS: [(&str, Fix); 16] = [
+const ROWS: [(&str, Fix); 15] = [
     ("unsupported beta", unsupported_beta),
     ("tools need responses", tools_need_responses),
     ("output limit's name", limit_name),
@@ -78,14 +78,16 @@ const ROWS: [(&str, Fix); 16] = [
     ("stale encrypted reasoning", stale_reasoning),
     ("stale compaction", stale_compaction),
     ("system message", system_role),
-    ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
     ("tool type", tool_type),
     ("strict schema", strict_schema),
     ("unknown item", unknown_item),
 ];
-/// Unsupported parameters may be several, one refusal each.
-const PARAMETER: &str = "unsupported parameter";
+/// Fields that are not taken may be several, one refusal each.
+const REPEATED: [(&str, Fix); 2] = [
+    ("extra input", extra_input),
+    ("unsupported parameter", unsupported_parameter),
+];
 
 /// Changes a refused request so that it may pass. `None` where no row knows the refusal, or each that does has acted.
 pub fn heal(
@@ -114,7 +116,7 @@ pub fn heal(
     let rows = ROWS
         .into_iter()
         .filter(|(rule, _)| !done.contains(rule))
-        .chain([(PARAMETER, unsupported_parameter as Fix)]);
+        .chain(REPEATED);
     for (rule, fix) in rows {
         let healed = |learned, reroute| Some(Healed { rule, learned, reroute });
         match fix(&mut case) {

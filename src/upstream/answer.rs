@@ -78,7 +78,7 @@ pub struct Body {
 }
 
 impl Body {
-    pub(super) fn new(pieces: impl Stream<Item = Result<Bytes, PayloadError>> + 'static, silence: Duration) -> Self {
+    pub(crate) fn new(pieces: impl Stream<Item = Result<Bytes, PayloadError>> + 'static, silence: Duration) -> Self {
         Self {
             pieces: Some(Box::pin(pieces)),
             refusal: None,

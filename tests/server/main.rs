@@ -5,6 +5,7 @@ mod support;
 
 mod answers;
 mod compaction;
+mod connections;
 mod faults;
 mod gates;
 mod generation;
