@@ -418,17 +418,21 @@ async fn an_answer_that_never_begins_times_out() {
 
 #[actix_rt::test]
 async fn silence_in_an_answer_ends_it_as_an_error() {
-    let world = World::with("upstream.silence_secs = 0.1\nstream.heartbeat_secs = 0.03\n").await;
-    for (client, model, _) in WAYS {
-        let answer = world
-            .post(client.path(), &client.body(model, "[[sim:silence]] hi", true))
-            .await;
-        let (kind, message) = client.stream_error(&answer);
-        assert!(!kind.is_empty() && !message.is_empty(), "{}", answer.text);
-        let answer = world
-            .post(client.path(), &client.body(model, "[[sim:silence]] hi", false))
-            .await;
-        client.refusal(&answer, 504);
+    // Long enough that a busy machine is not taken for a silent upstream.
+    let world = World::with("upstream.silence_secs = 1\nstream.heartbeat_secs = 0.2\n").await;
+    let tries = WAYS.into_iter().flat_map(|way| [(way, true), (way, false)]);
+    let asked = tries.map(|((client, model, _), stream)| {
+        let body = client.body(model, "[[sim:silence]] hi", stream);
+        let answer = world.ask("POST", client.path()).json(&body).send();
+        async move { (client, stream, answer.await) }
+    });
+    for (client, stream, answer) in futures_util::future::join_all(asked).await {
+        if stream {
+            let (kind, message) = client.stream_error(&answer);
+            assert!(!kind.is_empty() && !message.is_empty(), "{}", answer.text);
+        } else {
+            client.refusal(&answer, 504);
+        }
     }
     world.open_streams(0).await;
 }

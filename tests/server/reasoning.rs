@@ -182,3 +182,29 @@ async fn k164_a_conversation_goes_from_model_to_model_and_back() {
         assert!(body.contains(state) && !body.contains(&signature), "{other}: {body}");
     }
 }
+
+#[actix_rt::test]
+async fn k164_state_stays_in_its_family_where_the_protocol_is_the_same() {
+    let world = World::new().await;
+    let chat = "/chat/completions";
+    let mut talk = Talk {
+        world: &world,
+        messages: Vec::new(),
+    };
+    talk.loops("gemini-3.1-pro-preview", chat).await;
+    let own = talk.messages[1]["content"][0]["signature"].as_str().unwrap().to_owned();
+    let state = own.rsplit('.').next().unwrap();
+    for (model, path) in [
+        ("kimi-k2.7-code", chat),
+        ("gpt-4.1", chat),
+        ("claude-sonnet-4.5", "/v1/messages"),
+        ("gpt-5.4", "/responses"),
+    ] {
+        let asked = talk.ask(model, path, json!("what do you think?")).await;
+        let body = asked["body"].to_string();
+        assert!(!body.contains(state) && !body.contains("cpx1."), "{model}: {body}");
+        assert!(body.contains("windy"), "{model}: {body}");
+    }
+    let asked = talk.ask("gemini-3.1-pro-preview", chat, json!("and you?")).await;
+    assert!(asked["body"].to_string().contains(state), "{asked:#}");
+}
