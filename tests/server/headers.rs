@@ -1,4 +1,5 @@
 //! The headers that depend on what is asked, as Copilot receives them: beta features, images, who caused the request.
+//! And those of Copilot's own that reach the client.
 
 use serde_json::{Value, json};
 
@@ -301,6 +302,65 @@ async fn one_conversation_has_one_id_that_is_not_its_name() {
                 ids.push(id);
             }
             assert!(ids[0] == ids[1] && ids[1] != ids[2], "{client:?} {model}: {ids:?}");
+        }
+    }
+}
+
+/// What has a use for clients, and what is between Copilot and us.
+const TOLD: [&str; 7] = [
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-github-request-id",
+    "x-copilot-service-request-id",
+    "x-ratelimit-user-remaining",
+    "anthropic-ratelimit-requests-limit",
+];
+const KEPT_BACK: [&str; 5] = [
+    "set-cookie",
+    "server",
+    "strict-transport-security",
+    "x-github-backend",
+    "openai-organization",
+];
+
+#[actix_rt::test]
+async fn what_upstream_tells_beside_its_answer_reaches_the_client() {
+    let world = World::with(MESSAGES_ONLY).await;
+    for client in CLIENTS {
+        for (model, _) in UPSTREAMS {
+            for stream in [false, true] {
+                let place = format!("{client:?} {model} stream={stream}");
+                let answer = world.post(client.path(), &client.body(model, "hi", stream)).await;
+                assert_eq!(answer.status, 200, "{place}: {}", answer.text);
+                let told = [
+                    "x-github-request-id",
+                    "x-copilot-service-request-id",
+                    "x-quota-snapshot-chat",
+                    "x-upstream-request-id",
+                ];
+                let missing = told.iter().find(|name| answer.header(name).is_none());
+                assert_eq!(missing, None, "{place}: {:?}", answer.headers);
+                assert_ne!(answer.header("x-upstream-request-id"), answer.header("x-request-id"));
+                let leaked = KEPT_BACK.iter().find(|name| answer.header(name).is_some());
+                assert_eq!(leaked, None, "{place}: {:?}", answer.headers);
+
+                let headers: serde_json::Map<String, Value> = TOLD
+                    .into_iter()
+                    .chain(KEPT_BACK)
+                    .map(|name| (name.to_owned(), json!("7")))
+                    .collect();
+                let body = json!({"error": {"message": "slow down", "code": "rate_limited"}});
+                world
+                    .plan(json!({"endpoint": "*", "status": 429, "headers": headers, "body": body}))
+                    .await;
+                let answer = world.post(client.path(), &client.body(model, "hi", stream)).await;
+                client.refusal(&answer, 429);
+                let missing = TOLD.iter().find(|name| answer.header(name) != Some("7"));
+                assert_eq!(missing, None, "{place}: {:?}", answer.headers);
+                let leaked = KEPT_BACK.iter().find(|name| answer.header(name).is_some());
+                assert_eq!(leaked, None, "{place}: {:?}", answer.headers);
+            }
         }
     }
 }
