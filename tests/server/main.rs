@@ -11,6 +11,7 @@ mod gates;
 mod generation;
 mod headers;
 mod healing;
+mod journal;
 mod reasoning;
 mod sockets;
 mod surface;
