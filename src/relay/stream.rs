@@ -306,7 +306,8 @@ pub(crate) mod tests {
     use crate::actors::Actors;
     use crate::actors::rate_limiter::Permit;
     use crate::relay::{Call, Client};
-    use crate::translate::Object;
+    use crate::translate::ids::Ids;
+    use crate::translate::{Object, Reply, pairs};
 
     /// Passes on what upstream says, except its ending.
     struct Bug(Heard);
@@ -371,5 +372,73 @@ pub(crate) mod tests {
             closing,
         )
         .kept_in(journal)
+    }
+
+    /// All that a client is sent of an upstream's answer that comes in these pieces.
+    async fn sent(client: Protocol, way: Protocol, pieces: Vec<Bytes>) -> Vec<Frame> {
+        let said = stream::iter(pieces.into_iter().map(Ok));
+        let upstream = upstream::Body::new(said, Duration::from_secs(5));
+        let translator = pairs::translator(client, way, Reply::default(), Ids::new("req_1", 1));
+        let mut flow = Flow::new(upstream, translator, Duration::from_secs(5), watch::channel(false).1);
+        flow.begin().await.unwrap();
+        let mut sent = Vec::new();
+        while let Some(piece) = flow.next().await {
+            match piece {
+                Piece::Frames(frames) => sent.extend(frames),
+                Piece::Heartbeat { .. } => panic!("a heartbeat in time"),
+            }
+        }
+        sent
+    }
+
+    #[actix_web::test]
+    async fn k166_reads_that_end_anywhere_are_the_same_answer() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/streams");
+        for way in Protocol::ALL {
+            let text = std::fs::read_to_string(folder.join(way.name()).join("text.sse")).unwrap();
+            // The beginning has all that matters here: its first byte, its lines' ends, the first events.
+            let bytes = Bytes::from(text.replace('\n', "\r\n"));
+            for client in Protocol::ALL {
+                let whole = sent(client, way, vec![bytes.clone()]).await;
+                assert!(whole.len() > 3, "{whole:?}");
+                for cut in 0..=bytes.len().min(600) {
+                    let halves = vec![bytes.slice(..cut), bytes.slice(cut..)];
+                    let pair = format!("{} to {}, cut at {cut}", way.name(), client.name());
+                    assert_eq!(sent(client, way, halves).await, whole, "{pair}");
+                }
+            }
+        }
+    }
+
+    #[actix_web::test]
+    async fn k085_an_answer_that_fails_lets_go_of_upstream_at_once() {
+        let open = std::rc::Rc::new(());
+        let held = open.clone();
+        let said = [
+            "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+            "data: {\"error\":{\"message\":\"no\"}}\n\n",
+        ];
+        let said = stream::iter(said.map(|piece| Ok(Bytes::from(piece)))).chain(stream::pending());
+        let said = said.inspect(move |_| drop(held.clone()));
+        let translator = pairs::translator(
+            Protocol::Messages,
+            Protocol::Chat,
+            Reply::default(),
+            Ids::new("req_1", 1),
+        );
+        let patience = Duration::from_secs(5);
+        let mut flow = Flow::new(
+            upstream::Body::new(said, patience),
+            translator,
+            patience,
+            watch::channel(false).1,
+        );
+        flow.begin().await.unwrap();
+        let mut last = None;
+        while let Some(Piece::Frames(frames)) = flow.next().await {
+            last = frames.last().cloned();
+        }
+        assert_eq!(last.and_then(|last| last.name), Some(Bytes::from("error")));
+        assert_eq!(std::rc::Rc::strong_count(&open), 1, "upstream goes on");
     }
 }
