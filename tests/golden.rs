@@ -7,6 +7,7 @@
 //! sources; review the difference.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{env, fs};
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use copilot_proxy::protocol::failure::Failure;
 use copilot_proxy::protocol::sse::{Decoder, Frame};
 use copilot_proxy::translate::ids::Ids;
 use copilot_proxy::translate::invariants::{self, Ending};
-use copilot_proxy::translate::{Context, Hints, Memory, Object, Outgoing, Tuning, fold, pairs};
+use copilot_proxy::translate::{Context, Hints, Memory, Object, Outgoing, Reply, Tuning, fold, pairs};
 use serde_json::{Value, json};
 
 const CATALOGUE: &str = include_str!("../src/simulator/fixtures/models.json");
@@ -126,17 +127,35 @@ fn decode(pieces: impl IntoIterator<Item = Bytes>) -> Vec<Frame> {
     frames
 }
 
+/// What the way back must know of [`question`], for each pair.
+fn reply(client: Protocol, way: Protocol) -> Reply {
+    static REPLIES: LazyLock<Vec<(Protocol, Protocol, Reply)>> = LazyLock::new(|| {
+        let pairs = Protocol::ALL.map(|client| Protocol::ALL.map(|way| (client, way)));
+        let reply = |(client, way)| (client, way, outgoing(client, way, &question(client)).unwrap().reply);
+        pairs.into_iter().flatten().map(reply).collect()
+    });
+    let known = REPLIES.iter().find(|known| (known.0, known.1) == (client, way));
+    known.unwrap().2.clone()
+}
+
 /// What the client gets of an upstream's stream: frames, or the failure before the first of them.
 fn relayed(client: Protocol, way: Protocol, frames: &[Frame]) -> Result<Vec<Frame>, Failure> {
-    let reply = outgoing(client, way, &question(client)).unwrap().reply;
-    let mut translator = pairs::translator(client, way, reply, Ids::new("req_1", 1_767_225_600));
+    relayed_as_they_come(client, way, frames.iter().cloned())
+}
+
+fn relayed_as_they_come(
+    client: Protocol,
+    way: Protocol,
+    frames: impl Iterator<Item = Frame>,
+) -> Result<Vec<Frame>, Failure> {
+    let mut translator = pairs::translator(client, way, reply(client, way), Ids::new("req_1", 1_767_225_600));
     let mut out = Vec::new();
     let mut read = Ok(());
     for frame in frames {
         if read.is_err() || translator.is_over() {
             break;
         }
-        read = translator.feed(frame.clone(), &mut out);
+        read = translator.feed(frame, &mut out);
     }
     match read.and_then(|()| translator.end(&mut out)) {
         Err(failure) if out.is_empty() => return Err(failure),
@@ -194,19 +213,52 @@ fn streams_reach_each_client_as_the_golden_files_say() {
     }
 }
 
+/// The same bytes, as lines may also end.
+fn with_line_ends(bytes: &Bytes, end: &str) -> Bytes {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    Bytes::from(text.replace('\n', end))
+}
+
 /// The translation takes frames: where these are the same, so is everything that follows.
 #[test]
 fn k166_bytes_cut_anywhere_are_the_same_frames() {
     for (_, source, bytes) in transcripts() {
         let whole = decode([bytes.clone()]);
-        for cut in 0..=bytes.len() {
-            let halves = [bytes.slice(..cut), bytes.slice(cut..)];
-            assert_eq!(decode(halves), whole, "{} cut at {cut}", source.display());
+        for end in ["\n", "\r\n", "\r"] {
+            let bytes = with_line_ends(&bytes, end);
+            for cut in 0..=bytes.len() {
+                let halves = [bytes.slice(..cut), bytes.slice(cut..)];
+                assert_eq!(decode(halves), whole, "{} with {end:?} cut at {cut}", source.display());
+            }
+            let single = decode(bytes.chunks(1).map(Bytes::copy_from_slice));
+            assert_eq!(single, whole, "{} with {end:?} byte by byte", source.display());
         }
-        let single = |bytes: &[u8]| decode(bytes.chunks(1).map(Bytes::copy_from_slice));
-        assert_eq!(single(&bytes), whole, "{} byte by byte", source.display());
-        let carriage = String::from_utf8(bytes.to_vec()).unwrap().replace('\n', "\r\n");
-        assert_eq!(single(carriage.as_bytes()), whole, "{} with CRLF", source.display());
+    }
+}
+
+/// For every pair: each byte comes alone, and what it completes is translated before the next one comes.
+#[test]
+fn k166_bytes_cut_everywhere_are_the_same_stream_for_every_client() {
+    for (way, source, bytes) in transcripts() {
+        let upstream = decode([bytes.clone()]);
+        for client in Protocol::ALL {
+            let whole = relayed(client, way, &upstream);
+            for end in ["\n", "\r\n", "\r"] {
+                let bytes = with_line_ends(&bytes, end);
+                let mut decoder = Decoder::default();
+                let pieces = bytes.chunks(1).map(Some).chain([None]);
+                let frames = pieces.flat_map(|piece| {
+                    let mut frames = Vec::new();
+                    match piece {
+                        Some(byte) => decoder.feed(Bytes::copy_from_slice(byte), &mut frames).unwrap(),
+                        None => decoder.finish(&mut frames),
+                    }
+                    frames
+                });
+                let got = relayed_as_they_come(client, way, frames);
+                assert_eq!(got, whole, "{} for {} with {end:?}", source.display(), client.name());
+            }
+        }
     }
 }
 
@@ -280,8 +332,7 @@ fn k168_a_whole_answer_is_the_sum_of_its_stream() {
         }
         for client in Protocol::ALL {
             let streamed = relayed(client, way, &upstream).and_then(|frames| gathered(client, &frames));
-            let reply = outgoing(client, way, &question(client)).unwrap().reply;
-            let mut translator = pairs::translator(client, way, reply, Ids::new("req_1", 1_767_225_600));
+            let mut translator = pairs::translator(client, way, reply(client, way), Ids::new("req_1", 1_767_225_600));
             let whole = translator.answer(answer.clone());
             assert_eq!(
                 whole.as_ref().map(pretty),

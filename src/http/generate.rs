@@ -192,9 +192,18 @@ fn betas(headers: &HeaderMap) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use actix::Actor;
     use actix_web::test::TestRequest;
+    use actix_web::{App, HttpServer};
+    use tokio::sync::Notify;
 
     use super::*;
+    use crate::actors::Actors;
+    use crate::actors::rate_limiter::{self, GetSnapshot, RateLimiterActor};
+    use crate::http::tests::Proxy;
+    use crate::relay::stream::tests::with_a_bug;
 
     #[test]
     fn a_client_hides_behind_no_odd_letters() {
@@ -203,5 +212,65 @@ mod tests {
             .insert_header(("user-agent", agent))
             .to_http_request();
         assert_eq!(client_of(&request, Protocol::Chat).agent, "evil\u{202e}\u{fffd}");
+    }
+    /// Fails before an answer has begun, with a permit in hand.
+    async fn before(actors: web::Data<Actors>) -> HttpResponse {
+        let answered = contained(async move {
+            let _permit = actors.acquire().await?.expect("a permit");
+            panic!("this is the bug")
+        });
+        match answered.await {
+            Ok(_) => HttpResponse::Ok().finish(),
+            Err(refused) => HttpResponse::build(refused.failure.status(Protocol::Chat).try_into().unwrap()).finish(),
+        }
+    }
+
+    /// Fails in the middle of an answer, once its client has heard the beginning.
+    async fn within(actors: web::Data<Actors>, heard: web::Data<Notify>) -> HttpResponse {
+        let permit = actors.acquire().await.unwrap().expect("a permit");
+        let time = async move { heard.notified().await };
+        let flow = Box::new(with_a_bug(Actors::clone(&actors), permit, time));
+        let headers = Vec::new();
+        render(Protocol::Chat, Answer::Stream { headers, flow })
+    }
+
+    #[actix_web::test]
+    async fn a_bug_takes_neither_the_worker_nor_the_permit_with_it() {
+        let settings = rate_limiter::Settings {
+            max_concurrent: 1,
+            ..rate_limiter::Settings::default()
+        };
+        let actors = Actors {
+            rate_limiter: RateLimiterActor::new(settings).start(),
+            ..Proxy::default().start()().relay.actors().clone()
+        };
+        let (of_workers, heard) = (web::Data::new(actors.clone()), web::Data::new(Notify::new()));
+        let hears = heard.clone();
+        let server = HttpServer::new(move || {
+            let app = App::new().app_data(of_workers.clone()).app_data(hears.clone());
+            app.route("/before", web::get().to(before))
+                .route("/within", web::get().to(within))
+                .route("/", web::get().to(HttpResponse::Ok))
+        });
+        let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", server.addrs()[0]);
+        let server = server.run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        let get = |path: &str| awc::Client::default().get(format!("{url}{path}")).send();
+        for _ in 0..3 {
+            assert_eq!(get("/before").await.unwrap().status(), 500);
+            let mut answer = get("/within").await.unwrap();
+            assert_eq!(answer.status(), 200);
+            heard.notify_one();
+            assert_eq!(answer.body().await.unwrap(), "data: {}\n\n");
+            let since = Instant::now();
+            while actors.rate_limiter.send(GetSnapshot).await.unwrap().running > 0 {
+                assert!(since.elapsed() < Duration::from_secs(5), "the permit is lost");
+                actix_rt::time::sleep(Duration::from_millis(2)).await;
+            }
+            assert_eq!(get("/").await.unwrap().status(), 200);
+        }
+        handle.stop(false).await;
     }
 }

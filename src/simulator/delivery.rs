@@ -1,6 +1,7 @@
 //! How an answer leaves: whole, or as a stream of events, with what befalls it on the way. Knows no protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::rt::time::sleep;
 use actix_web::{HttpRequest, HttpResponse};
@@ -62,7 +63,7 @@ fn halves(text: String, pace: Pace, open: OpenStream) -> impl Stream<Item = std:
             return Some((Ok(part), (parts, pace, open)));
         }
         // Lets the first half leave.
-        sleep(pace.silence.unwrap_or_default()).await;
+        sleep(pace.silence.map_or(Duration::ZERO, |(_, silence)| silence)).await;
         tokio::task::yield_now().await;
         let broken = pace
             .cut_after

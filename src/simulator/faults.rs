@@ -12,7 +12,7 @@
 //! | `html` `empty` `gzip` | 200 with a web page, with nothing, with a compressed body nobody asked for |
 //! | `hang` | no head, ever |
 //! | `slow ms=500` | the head comes late |
-//! | `silence secs=5` | head and first event, then nothing for so long |
+//! | `silence secs=5 after=1` | head and so many events, then nothing for so long |
 //! | `trickle ms=200` | a pause before each event |
 //! | `comments` | a comment line before each event |
 //! | `cut after=3` | the connection breaks after so many events |
@@ -108,7 +108,10 @@ impl Fault {
             "hang" => effects.instead = Some(Instead::Silence),
             "slow" => effects.wait = pause(),
             "trickle" => effects.pace.delay = pause(),
-            "silence" => effects.pace.silence = Some(Duration::from_secs(self.number("secs").unwrap_or(3600))),
+            "silence" => {
+                let silence = Duration::from_secs(self.number("secs").unwrap_or(3600));
+                effects.pace.silence = Some((self.count("after", 1), silence));
+            }
             "comments" => effects.pace.comments = true,
             "cut" => effects.pace.cut_after = Some(self.count("after", 3)),
             "error-in-stream" => effects.pace.error_after = Some(self.count("after", 3)),

@@ -45,8 +45,8 @@ pub struct Pace {
     pub delay: Duration,
     /// The connection breaks after this many events.
     pub cut_after: Option<usize>,
-    /// After the first event, nothing for this long; then the rest.
-    pub silence: Option<Duration>,
+    /// After this many events, nothing for so long; then the rest.
+    pub silence: Option<(usize, Duration)>,
     /// An error event takes the place of what follows this many events.
     pub error_after: Option<usize>,
     /// A comment line before each event.
@@ -148,8 +148,8 @@ impl Playback {
             return Some(Next::Comment);
         }
         // Pauses come before anything is taken, so that a caller may stop waiting and ask again.
-        if self.sent == 1
-            && let Some(silence) = self.pace.silence
+        if let Some((after, silence)) = self.pace.silence
+            && self.sent == after
         {
             sleep(silence).await;
         }

@@ -68,7 +68,7 @@ enum Outcome {
 }
 
 /// Rows are tried in this order; each may act once per request.
-const ROWS: [(&str, Fix); 17] = [
+const ROWS: [(&str, Fix); 16] = [
     ("unsupported beta", unsupported_beta),
     ("tools need responses", tools_need_responses),
     ("output limit's name", limit_name),
@@ -81,15 +81,17 @@ const ROWS: [(&str, Fix); 17] = [
     ("stale encrypted reasoning", stale_reasoning),
     ("stale compaction", stale_compaction),
     ("system message", system_role),
-    ("extra input", extra_input),
     ("temperature or top_p", sampling_pair),
     ("tool type", tool_type),
     ("server tool", server_tool),
     ("strict schema", strict_schema),
     ("unknown item", unknown_item),
 ];
-/// Unsupported parameters may be several, one refusal each.
-const PARAMETER: &str = "unsupported parameter";
+/// Fields that are not taken may be several, one refusal each.
+const REPEATED: [(&str, Fix); 2] = [
+    ("extra input", extra_input),
+    ("unsupported parameter", unsupported_parameter),
+];
 
 /// Changes a refused request so that it may pass. `None` where no row knows the refusal, or each that does has acted.
 pub fn heal(
@@ -118,7 +120,7 @@ pub fn heal(
     let rows = ROWS
         .into_iter()
         .filter(|(rule, _)| !done.contains(rule))
-        .chain([(PARAMETER, unsupported_parameter as Fix)]);
+        .chain(REPEATED);
     for (rule, fix) in rows {
         let healed = |learned, reroute| Some(Healed { rule, learned, reroute });
         match fix(&mut case) {

@@ -429,17 +429,21 @@ async fn an_answer_that_never_begins_times_out() {
 
 #[actix_rt::test]
 async fn silence_in_an_answer_ends_it_as_an_error() {
-    let world = World::with("upstream.silence_secs = 0.1\nstream.heartbeat_secs = 0.03\n").await;
-    for (client, model, _) in WAYS {
-        let answer = world
-            .post(client.path(), &client.body(model, "[[sim:silence]] hi", true))
-            .await;
-        let (kind, message) = client.stream_error(&answer);
-        assert!(!kind.is_empty() && !message.is_empty(), "{}", answer.text);
-        let answer = world
-            .post(client.path(), &client.body(model, "[[sim:silence]] hi", false))
-            .await;
-        client.refusal(&answer, 504);
+    // Long enough that a busy machine is not taken for a silent upstream.
+    let world = World::with("upstream.silence_secs = 1\nstream.heartbeat_secs = 0.2\n").await;
+    let tries = WAYS.into_iter().flat_map(|way| [(way, true), (way, false)]);
+    let asked = tries.map(|((client, model, _), stream)| {
+        let body = client.body(model, "[[sim:silence]] hi", stream);
+        let answer = world.ask("POST", client.path()).json(&body).send();
+        async move { (client, stream, answer.await) }
+    });
+    for (client, stream, answer) in futures_util::future::join_all(asked).await {
+        if stream {
+            let (kind, message) = client.stream_error(&answer);
+            assert!(!kind.is_empty() && !message.is_empty(), "{}", answer.text);
+        } else {
+            client.refusal(&answer, 504);
+        }
     }
     world.open_streams(0).await;
 }
@@ -653,29 +657,57 @@ async fn k086_a_failure_inside_a_stream_keeps_its_kind() {
     Client::Messages.refusal(&answer, 429);
 }
 
+/// What comes before a stream's first event: nothing that its client would have to understand.
+const COMMENT: &str = ": keepalive";
+const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}";
+
 #[actix_rt::test]
 async fn k080_heartbeats_come_only_between_frames() {
     let world = World::with("stream.heartbeat_secs = 0.05\n").await;
-    let asked = WAYS.map(|(client, model, _)| {
-        let body = client.body(model, "[[sim:silence secs=1]] hi", true);
+    let silences = ["silence secs=1", "silence secs=1 after=3"];
+    let ways = WAYS.into_iter().flat_map(|way| silences.map(|silence| (way, silence)));
+    let asked = ways.map(|((client, model, _), silence)| {
+        let body = client.body(model, &format!("[[sim:{silence}]] hello there"), true);
         let answer = world.ask("POST", client.path()).json(&body).send();
-        async move { (client, model, answer.await) }
+        async move { (client, format!("{client:?} {model} {silence}"), answer.await) }
     });
-    for (client, model, answer) in futures_util::future::join_all(asked).await {
-        let signs = match client {
-            Client::Messages => {
-                answer
-                    .text
-                    .matches("event: ping\ndata: {\"type\":\"ping\"}\n\n")
-                    .count()
-                    + answer.text.matches(": keepalive\n\n").count()
+    for (client, place, answer) in futures_util::future::join_all(asked).await {
+        let events = answer.events();
+        assert!(
+            client.streamed_text(&events).contains("hello there"),
+            "{place}: {}",
+            answer.text
+        );
+        // Between two blank lines stands one heartbeat or one whole event, and nothing else.
+        let blocks: Vec<&str> = answer.text.split_terminator("\n\n").collect();
+        let is_event = |block: &str| block.starts_with("event: ") || block.starts_with("data: ");
+        let begun = blocks.iter().position(|block| is_event(block)).unwrap();
+        let (mut comments, mut pings) = (0, 0);
+        for (at, &block) in blocks.iter().enumerate() {
+            match block {
+                COMMENT => comments += 1,
+                PING => pings += 1,
+                event => assert!(is_event(event) && !event.contains(COMMENT), "{place}: {}", answer.text),
             }
-            _ => answer.text.matches(": keepalive\n\n").count(),
-        };
-        assert!(signs >= 2, "{client:?} {model}: {}", answer.text);
-        for event in answer.events() {
-            assert!(event.is_object());
+            let early = at < begun && block != COMMENT;
+            assert!(!early, "{place}: {}", answer.text);
+            // Once a Messages client has its beginning, its heartbeat is an event of its own.
+            let strange = client == Client::Messages && at > begun && block == COMMENT;
+            assert!(!strange, "{place}: {}", answer.text);
         }
+        if client == Client::Messages && place.ends_with("after=3") {
+            assert!(
+                blocks[begun].starts_with("event: message_start\n"),
+                "{place}: {}",
+                answer.text
+            );
+            // Copilot's own Messages stream has a ping of its own.
+            let own = usize::from(place.contains("claude"));
+            assert!(pings >= 2 + own, "{place}: {}", answer.text);
+        } else {
+            assert!(comments + pings >= 2, "{place}: {}", answer.text);
+        }
+        assert!(client == Client::Messages || pings == 0, "{place}: {}", answer.text);
     }
 }
 

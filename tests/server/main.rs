@@ -3,11 +3,18 @@
 
 mod support;
 
+mod answers;
 mod compaction;
+mod connections;
 mod faults;
 mod gates;
 mod generation;
+mod headers;
+mod healing;
+mod journal;
+mod reasoning;
 mod searches;
 mod sockets;
 mod surface;
+mod websocket;
 mod whole_answers;

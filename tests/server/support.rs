@@ -87,13 +87,28 @@ impl World {
             .await;
     }
 
-    /// What upstream was asked at this path since the last time.
-    pub fn upstream(&self, path: &str) -> Vec<Value> {
+    /// What upstream was asked since the last time.
+    fn news(&self) -> Vec<Value> {
         let news = self.simulator.requests(self.seen.get());
         if let Some(last) = news.last() {
             self.seen.set(last["seq"].as_u64().unwrap());
         }
-        news.into_iter().filter(|request| request["path"] == path).collect()
+        news
+    }
+
+    /// What upstream was asked at this path since the last time.
+    pub fn upstream(&self, path: &str) -> Vec<Value> {
+        let news = self.news().into_iter();
+        news.filter(|request| request["path"] == path).collect()
+    }
+
+    /// By which ways upstream was asked for an answer since the last time, in order.
+    pub fn ways(&self) -> Vec<String> {
+        let news = self.news().into_iter();
+        let paths = news.filter_map(|request| Some(request["path"].as_str()?.to_owned()));
+        paths
+            .filter(|path| ["/chat/completions", "/responses", "/v1/messages"].contains(&path.as_str()))
+            .collect()
     }
 
     /// The one request at this path since the last time.

@@ -596,6 +596,22 @@ mod tests {
     }
 
     #[test]
+    fn k076_a_whole_answer_has_its_counts_even_if_upstream_gave_none() {
+        let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m",
+            "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"});
+        for usage in [Value::Null, json!({"output_tokens": 2}), json!({"input_tokens": null})] {
+            let mut answer = answer.clone();
+            if !usage.is_null() {
+                answer["usage"] = usage;
+            }
+            let whole = relay().answer(answer).unwrap();
+            for count in USAGE {
+                assert!(whole["usage"][count].is_u64(), "{count}: {whole}");
+            }
+        }
+    }
+
+    #[test]
     fn a_refusal_in_either_form_passes() {
         let refused = sent(
             "message_delta",
