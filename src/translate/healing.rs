@@ -408,7 +408,7 @@ fn extra_input(case: &mut Case) -> Option<Outcome> {
             .rfind(|letter: char| !is_path_letter(letter))
             .map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
         let path = column(&before[start..]);
-        if path == FORM {
+        if is_form(case, &path) {
             return form_in_words(case);
         }
         if may_go(case, &path) && delete(case.body, &path) {
@@ -421,13 +421,16 @@ fn extra_input(case: &mut Case) -> Option<Outcome> {
 /// Whether a field may be left out. The form of the answer is a promise to the client: only with the setting for it is
 /// it broken.
 fn may_go(case: &Case, path: &str) -> bool {
-    let holder = |name: &str| case.body.get(name).is_some_and(|holder| holder["format"].is_object());
-    let is_form = match path {
-        "response_format" | "output_config.format" | "text.format" => true,
-        "output_config" | "text" => holder(path),
+    case.best_effort || !is_form(case, path)
+}
+
+fn is_form(case: &Case, path: &str) -> bool {
+    let holds_it = |name: &str| case.body.get(name).is_some_and(|holder| holder["format"].is_object());
+    match path {
+        "response_format" | FORM | "text.format" => true,
+        "output_config" | "text" => holds_it(path),
         _ => false,
-    };
-    case.best_effort || !is_form
+    }
 }
 
 fn is_path_letter(letter: char) -> bool {

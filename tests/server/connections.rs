@@ -5,7 +5,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use crate::support::{CLIENTS, Client, World};
+use crate::support::{CLIENTS, World};
 
 /// The sockets of this process whose other end is at this address.
 fn sockets_to(peer: SocketAddr) -> Vec<TcpStream> {
