@@ -28,8 +28,7 @@ fn report(surroundings: &Surroundings) -> Result<Value, Error> {
         "runtime": {
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
-            "target": env!("BUILT_FOR"),
-            "compiler": env!("BUILT_WITH"),
+            "compiler": format!("rustc {}", rustc_version_runtime::version()),
             "build": if cfg!(debug_assertions) { "debug" } else { "release" },
             "cores": std::thread::available_parallelism().map_or(1, usize::from),
         },
@@ -93,12 +92,7 @@ fn as_text(report: &Value) -> String {
     );
     line(
         "built",
-        format!(
-            "{}, for {}, by {}",
-            plain(&runtime["build"]),
-            plain(&runtime["target"]),
-            plain(&runtime["compiler"])
-        ),
+        format!("{}, by {}", plain(&runtime["build"]), plain(&runtime["compiler"])),
     );
     let data_dir = &report["paths"]["data_dir"];
     line(
