@@ -33,11 +33,7 @@ const DOOR: Door = Door {
 
 /// `POST /chat/completions`.
 pub async fn complete(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &body);
-    match answer(&request, &body, &state).await {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &body, answer(&request, &body, &state)).await
 }
 
 async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<HttpResponse, Instead> {

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::checks::list;
-use super::faults::Instead;
 use super::gate::{self, Caller, Door};
 use super::mind::{Conversation, tokens};
 use super::reply::{self, Refusal};
@@ -26,8 +25,7 @@ const NATIVE_SIZE: u64 = 1536;
 
 /// `POST /embeddings`.
 pub async fn embed(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &body);
-    let answer = || -> Result<HttpResponse, Instead> {
+    let embedded = async {
         let caller = Caller::of(&state, &request)?;
         let body = gate::object(&body)?;
         let pass = gate::admit(&state, &caller, DOOR, &body, &Conversation::default())?;
@@ -38,10 +36,7 @@ pub async fn embed(request: HttpRequest, body: Bytes, state: web::Data<State>) -
         }
         Ok(head.content_type("application/json").body(reply::json_body(answer)))
     };
-    match answer() {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &body, embedded).await
 }
 
 fn answer(model: &Model, body: &Value) -> Result<Value, Refusal> {

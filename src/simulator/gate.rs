@@ -88,6 +88,20 @@ pub fn record(state: &State, request: &HttpRequest, body: &Bytes) {
     state.recorder().record(request, body.clone());
 }
 
+/// Records what was asked at a door, and answers it, or tells what comes in place of an answer.
+pub async fn serve(
+    state: &State,
+    request: &HttpRequest,
+    body: &Bytes,
+    answer: impl Future<Output = Result<HttpResponse, Instead>>,
+) -> HttpResponse {
+    record(state, request, body);
+    match answer.await {
+        Ok(response) => response,
+        Err(other) => instead(state, request, other).await,
+    }
+}
+
 /// Keeps a frame of a socket likewise.
 pub fn record_frame(state: &State, path: &str, frame: Bytes) {
     state.requests.fetch_add(1, Ordering::Relaxed);

@@ -39,11 +39,7 @@ const COUNT: Door = Door {
 
 /// `POST /v1/messages`.
 pub async fn create(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &body);
-    match answer(&request, &body, &state).await {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &body, answer(&request, &body, &state)).await
 }
 
 async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<HttpResponse, Instead> {
@@ -63,8 +59,7 @@ async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<Ht
 
 /// `POST /v1/messages/count_tokens`.
 pub async fn count_tokens(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &body);
-    let count = || -> Result<HttpResponse, Instead> {
+    let counted = async {
         let caller = Caller::of(&state, &request)?;
         let body = gate::object(&body)?;
         let pass = gate::admit(&state, &caller, COUNT, &body, &read(&body))?;
@@ -74,10 +69,7 @@ pub async fn count_tokens(request: HttpRequest, body: Bytes, state: web::Data<St
             .content_type("application/json")
             .body(reply::json_body(count)))
     };
-    match count() {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &body, counted).await
 }
 
 fn betas(request: &HttpRequest) -> Vec<&str> {

@@ -5,7 +5,6 @@ use std::sync::{Arc, LazyLock};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::faults::Instead;
 use super::gate;
 use super::reply::{self, Refusal};
 use super::state::State;
@@ -71,17 +70,13 @@ pub fn served_name(model: &Model) -> String {
 
 /// `GET /models`.
 pub async fn list(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &web::Bytes::new());
-    let answer = async {
+    let listed = async {
         gate::authenticate(&state, &request)?;
         gate::planned_only(&state, "models").await?;
         let list = state.memory().models.list.clone();
-        Ok::<_, Instead>(json_answer(&request, list))
+        Ok(json_answer(&request, list))
     };
-    match answer.await {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &web::Bytes::new(), listed).await
 }
 
 /// `POST /models/{id}/policy`.

@@ -34,11 +34,7 @@ const DOOR: Door = Door {
 
 /// `POST /responses`.
 pub async fn respond(request: HttpRequest, body: Bytes, state: web::Data<State>) -> HttpResponse {
-    gate::record(&state, &request, &body);
-    match answer(&request, &body, &state).await {
-        Ok(response) => response,
-        Err(instead) => gate::instead(&state, &request, instead).await,
-    }
+    gate::serve(&state, &request, &body, answer(&request, &body, &state)).await
 }
 
 async fn answer(request: &HttpRequest, body: &Bytes, state: &State) -> Result<HttpResponse, Instead> {
