@@ -121,7 +121,8 @@ impl Flow {
     /// Waits until there is something to send, but no longer than one heartbeat. A failure here has reached no client
     /// yet and can still be a plain HTTP error.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.heartbeat;
+        let start = Instant::now();
+        let deadline = start + self.heartbeat;
         while self.ready.is_empty() && self.upstream.is_some() && Instant::now() < deadline {
             match tokio::time::timeout_at(deadline, self.read()).await {
                 Ok(read) if self.ready.is_empty() => read?,
@@ -129,7 +130,9 @@ impl Flow {
                 Err(_) => break,
             }
         }
-        self.last_sent = Instant::now();
+        // A client that has waited so long gets a sign of life with the head.
+        let silent = self.ready.is_empty() && self.failed.is_none() && self.upstream.is_some();
+        self.last_sent = if silent { start } else { Instant::now() };
         Ok(())
     }
 

@@ -49,6 +49,19 @@ async fn comments_and_empty_events_are_silence() {
 }
 
 #[actix_web::test]
+async fn the_first_sign_of_life_comes_with_the_head() {
+    tokio::time::pause();
+    let start = Instant::now();
+    let (_open, closing) = watch::channel(false);
+    let mut flow = flow(": not yet\n\n", ": nor now\n\n", closing);
+    flow.begin().await.unwrap();
+    for seconds in [5, 10, 15] {
+        assert!(matches!(flow.next().await, Some(Piece::Heartbeat { begun: false })));
+        assert_eq!(start.elapsed().as_secs(), seconds);
+    }
+}
+
+#[actix_web::test]
 async fn events_are_no_silence_nor_is_an_event_that_grows() {
     tokio::time::pause();
     let (_open, closing) = watch::channel(false);
