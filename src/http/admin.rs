@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /admin/status` | version, readiness with its reason, the credential's state and age, calls under way and waiting |
+//! | `GET /admin/status` | version, readiness with its reason, the credential's state and age, calls under way and waiting, what upstream has taught us of its models |
 //! | `GET /admin/requests?after=REVISION` | the latest requests that changed after a revision, the revision, sums since the start |
 //! | `GET /admin/models` | the models with limits, price and the route each client would take |
 //! | `GET /admin/approvals` | the requests that wait for a person, oldest first; `[]` when none do |
@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use super::catalogue;
 use super::{Doors, Settings, body, caller, door, error, guard, models, page, status};
 use crate::actors::approval::{Decide, Decision, GetPending};
+use crate::actors::memory::GetFacts;
 use crate::actors::recorder::GetNews;
 use crate::actors::{Stopped, catalog, rate_limiter, token};
 use crate::protocol::Protocol;
@@ -138,6 +139,7 @@ async fn status_of_all(request: HttpRequest, doors: web::Data<Doors>) -> HttpRes
             .ask(&actors.rate_limiter, rate_limiter::GetSnapshot)
             .await
             .map_err(stopped)?;
+        let learned = actors.ask(&actors.memory, GetFacts).await.map_err(stopped)?;
         let reason = status::why_not_ready(actors).await;
         let secs = |time: Option<Duration>| time.map(|time| time.as_secs());
         Ok(json!({
@@ -159,6 +161,7 @@ async fn status_of_all(request: HttpRequest, doors: web::Data<Doors>) -> HttpRes
                 "granted": gate.granted,
                 "refused": gate.refused,
             },
+            "learned": learned,
         }))
     };
     answer(&request, asked.await)

@@ -44,6 +44,8 @@ fn found() -> String {
 #[actix_rt::test]
 async fn k037_a_search_goes_to_a_model_that_searches() {
     let world = World::with(ON).await;
+    let learned = async || world.get("/admin/status").await.expect(200)["learned"].clone();
+    assert_eq!(learned().await, json!({}));
     // Claude Sonnet 4.5 is served without a search, which is learned from its refusal; GPT-4.1 has no way to have one.
     for (model, refusals) in [("claude-sonnet-4.5", 1), ("claude-sonnet-4.5", 0), ("gpt-4.1", 0)] {
         world.plan_stream("responses", &found()).await;
@@ -108,6 +110,10 @@ async fn k037_a_search_goes_to_a_model_that_searches() {
             );
         }
     }
+    assert_eq!(
+        learned().await,
+        json!({"claude-sonnet-4.5": {"messages.tools": ["web_search_20250305"]}})
+    );
 }
 
 #[actix_rt::test]
