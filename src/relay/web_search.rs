@@ -1,6 +1,6 @@
 //! Anthropic's web search for models that have none: a request that is all about a search goes to a model that searches,
 //! and comes back as the search its client asked for. Claude Code searches by such requests. Beside other tools the
-//! search is left out, as where the setting is off.
+//! search is left out where the model has none, as where the setting is off.
 
 use serde_json::{Value, json};
 

@@ -180,3 +180,42 @@ async fn beside_other_tools_a_search_is_left_out_where_the_model_has_none() {
         assert_eq!(asked["body"]["tools"].as_array().unwrap().len(), kept, "{model}");
     }
 }
+
+#[actix_rt::test]
+async fn other_clients_searches_go_where_there_is_one() {
+    let world = World::new().await;
+    let responses = |model: &str, choice: Value| {
+        json!({"model": model, "input": "hi", "tool_choice": choice,
+        "tools": [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}]})
+    };
+    for (model, path, kept) in [
+        ("gpt-5.4", "/responses", 2),
+        ("claude-sonnet-4.6", "/v1/messages", 1),
+        ("gpt-4.1", "/chat/completions", 1),
+    ] {
+        world
+            .post("/v1/responses", &responses(model, json!("auto")))
+            .await
+            .expect(200);
+        assert_eq!(
+            world.one(path)["body"]["tools"].as_array().unwrap().len(),
+            kept,
+            "{model}"
+        );
+        let forced = world
+            .post("/v1/responses", &responses(model, json!({"type": "web_search"})))
+            .await;
+        let refused = format!("Tool type web_search is not supported by model {model}");
+        assert_eq!(forced.text.contains(&refused), kept == 1, "{}", forced.text);
+        world.upstream(path);
+
+        let chat = json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "web_search_options": {}});
+        world.post("/v1/chat/completions", &chat).await.expect(200);
+        let asked = world.one(if model.starts_with("claude") {
+            "/chat/completions"
+        } else {
+            path
+        });
+        assert!(asked["body"].get("web_search_options").is_none(), "{asked}");
+    }
+}
