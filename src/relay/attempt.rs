@@ -90,6 +90,9 @@ impl Relay {
             if let Some(elsewhere) = self.searcher(call, target, &memory).await? {
                 return self.search(call, &elsewhere, cause, journal).await;
             }
+            if is_search(call, target) {
+                web_search::check(target, &request.body)?;
+            }
             if let Some(better) = cure.reroute {
                 if !target.model().speaks(better) {
                     return Err(refused);
@@ -117,8 +120,7 @@ impl Relay {
             hints: &hints,
         };
         let mut request = pairs::outgoing(call.client.protocol, way, &call.body, &context)?;
-        let searches = target.only.is_some() && call.client.protocol == Protocol::Messages;
-        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| searches) {
+        if let Some(settings) = self.settings.web_search.as_ref().filter(|_| is_search(call, target)) {
             web_search::bound(&call.body, settings, &mut request.body);
         }
         if let Some(earlier) = &call.earlier {
@@ -126,6 +128,9 @@ impl Relay {
             echo.insert("previous_response_id".into(), earlier.response.clone());
         }
         healing::apply(way, &memory.learned, &mut request);
+        if is_search(call, target) {
+            web_search::check(target, &request.body)?;
+        }
         Ok(request)
     }
 
@@ -199,6 +204,11 @@ impl Relay {
             value,
         });
     }
+}
+
+/// Whether another model searches in place of the one that was asked.
+fn is_search(call: &Call, target: &Target) -> bool {
+    target.only.is_some() && call.client.protocol == Protocol::Messages
 }
 
 /// What headers and the model's spelling say.

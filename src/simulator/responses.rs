@@ -95,6 +95,8 @@ pub fn read(body: &Value) -> Conversation {
         read_item(item, &mut talk);
     }
     for tool in list(body, "tools") {
+        let kind = tool["type"].as_str().unwrap_or_default();
+        talk.searches |= kind.starts_with("web_search");
         read_tool(tool, None, &mut talk.tools);
     }
     talk
@@ -162,6 +164,7 @@ pub fn suit(talk: &mut Conversation, model: &Model, body: &Value) {
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Reasoning,
+    Search,
     Message,
     Call(usize),
 }
@@ -224,6 +227,9 @@ impl Written {
         if self.answer.reasoning.is_some() {
             parts.push(Part::Reasoning);
         }
+        if self.answer.search.is_some() {
+            parts.push(Part::Search);
+        }
         if !self.answer.text.is_empty() || self.answer.ending == Ending::Refusal {
             parts.push(Part::Message);
         }
@@ -260,6 +266,10 @@ impl Written {
                 }
                 item
             }
+            Part::Search => {
+                let action = json!({"query": self.answer.search, "type": "search"});
+                json!({"action": action, "status": status, "type": "web_search_call"})
+            }
             Part::Message => {
                 let content = if begins {
                     json!([])
@@ -290,7 +300,17 @@ impl Written {
         if self.answer.ending == Ending::Refusal {
             return json!({"refusal": REFUSAL, "type": "refusal"});
         }
-        json!({"annotations": [], "logprobs": [], "text": self.answer.whole_text(), "type": "output_text"})
+        let annotations: Vec<Value> = self.citation().into_iter().collect();
+        json!({"annotations": annotations, "logprobs": [], "text": self.answer.whole_text(), "type": "output_text"})
+    }
+
+    /// Where a search found what the text says.
+    fn citation(&self) -> Option<Value> {
+        self.answer.search.as_ref().map(|query| {
+            let end = self.answer.whole_text().chars().count();
+            json!({"end_index": end, "start_index": 0, "title": format!("All about {query}"), "type": "url_citation",
+                "url": "https://example.com/found"})
+        })
     }
 
     /// The output, each item whole.
@@ -497,6 +517,21 @@ impl Events {
         out.push(Frame::named("response.output_text.delta", data));
     }
 
+    fn search(&mut self, out: &mut Vec<Frame>) {
+        if self.written.answer.search.is_none() {
+            return;
+        }
+        self.begin(Part::Search, out);
+        for kind in [
+            "response.web_search_call.in_progress",
+            "response.web_search_call.searching",
+            "response.web_search_call.completed",
+        ] {
+            self.send_of_item(kind, json!({}), out);
+        }
+        self.end(Part::Search, out);
+    }
+
     fn reasoning_end(&mut self, out: &mut Vec<Frame>) {
         if self.written.summary {
             let text = self.written.answer.reasoning.clone();
@@ -596,6 +631,7 @@ impl Writer for Events {
             Piece::Reasoning(_) => {}
             Piece::ReasoningClose => self.reasoning_end(out),
             Piece::TextOpen => {
+                self.search(out);
                 self.begin(Part::Message, out);
                 let part = json!({"annotations": [], "logprobs": [], "text": "", "type": "output_text"});
                 self.send_of_item(
@@ -606,6 +642,10 @@ impl Writer for Events {
             }
             Piece::Text(text) => self.text(&text, out),
             Piece::TextClose => {
+                if let Some(citation) = self.written.citation() {
+                    let added = json!({"annotation": citation, "annotation_index": 0, "content_index": 0});
+                    self.send_of_item("response.output_text.annotation.added", added, out);
+                }
                 let text = self.written.answer.whole_text();
                 let done = json!({"content_index": 0, "logprobs": [], "text": text});
                 self.send_of_item("response.output_text.done", done, out);

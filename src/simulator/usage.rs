@@ -193,6 +193,7 @@ mod tests {
         let weight = Weight::of(Protocol::Messages, &body);
         let answer = Answer {
             reasoning: None,
+            search: None,
             text: vec!["four".into()],
             calls: Vec::new(),
             ending: super::super::mind::Ending::Stop,

@@ -117,6 +117,68 @@ async fn k037_a_search_goes_to_a_model_that_searches() {
 }
 
 #[actix_rt::test]
+async fn a_searcher_that_does_not_search_says_so() {
+    let world = World::with("web_search.mode = \"via_responses\"\nweb_search.model = \"gpt-5-mini\"\n").await;
+    for calls in [1, 0] {
+        let refused = world
+            .post("/v1/messages", &asking("gpt-4.1", true, json!({})))
+            .await
+            .expect(400);
+        let sentence = "web_search.model names gpt-5-mini, which does not search the web";
+        assert_eq!(refused["error"]["message"], sentence);
+        assert_eq!(world.upstream("/responses").len(), calls, "asked once, then known");
+    }
+}
+
+/// The simulator's own search, with all its events.
+#[actix_rt::test]
+async fn k037_a_search_that_is_streamed_is_the_search_that_comes_whole() {
+    let world = World::with(ON).await;
+    for model in ["claude-sonnet-4.5", "gpt-5.2", "gpt-4.1"] {
+        let whole = world
+            .post("/v1/messages", &asking(model, false, json!({})))
+            .await
+            .expect(200);
+        let kinds: Vec<&Value> = whole["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|block| &block["type"])
+            .collect();
+        assert_eq!(
+            kinds,
+            ["server_tool_use", "web_search_tool_result", "text"],
+            "{whole:#}"
+        );
+        assert_eq!(whole["content"][0]["input"]["query"], "otters");
+        assert_eq!(whole["content"][1]["content"][0]["url"], "https://example.com/found");
+
+        let streamed = world
+            .post("/v1/messages", &asking(model, true, json!({})))
+            .await
+            .events();
+        let of = |kind: &str| {
+            streamed
+                .iter()
+                .filter(|event| event["type"] == kind)
+                .cloned()
+                .collect::<Vec<Value>>()
+        };
+        let started: Vec<Value> = of("content_block_start")
+            .iter()
+            .map(|event| event["content_block"]["type"].clone())
+            .collect();
+        assert_eq!(started, ["server_tool_use", "web_search_tool_result", "text"]);
+        let cited = of("content_block_delta")
+            .into_iter()
+            .find(|event| event["delta"]["type"] == "citations_delta");
+        assert_eq!(cited.unwrap()["delta"]["citation"], whole["content"][2]["citations"][0]);
+        let last = of("message_delta").pop().unwrap();
+        assert_eq!(last["usage"]["server_tool_use"], whole["usage"]["server_tool_use"]);
+    }
+}
+
+#[actix_rt::test]
 async fn k037_a_model_that_searches_is_asked_itself() {
     let world = World::with(ON).await;
     world

@@ -20,6 +20,8 @@ pub struct Conversation {
     pub system: String,
     pub turns: Vec<Turn>,
     pub tools: Vec<Tool>,
+    /// The model may search the web by itself.
+    pub searches: bool,
     pub choice: Choice,
     /// The answer must be JSON; with a schema, of this shape.
     pub json: Option<Value>,
@@ -107,6 +109,8 @@ pub enum Ending {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub reasoning: Option<String>,
+    /// What was searched for in the web, before the text.
+    pub search: Option<String>,
     /// The text, in the pieces it is streamed in.
     pub text: Vec<String>,
     pub calls: Vec<Call>,
@@ -210,6 +214,7 @@ impl Conversation {
     pub fn answer(&self, wishes: Wishes) -> Answer {
         let mut answer = Answer {
             reasoning: self.thinks.then(|| self.reasoning()),
+            search: None,
             text: Vec::new(),
             calls: self.calls(wishes),
             ending: Ending::Calls,
@@ -230,6 +235,7 @@ impl Conversation {
             }
             Some(_) => {}
             None => {
+                answer.search = self.search();
                 answer.text = self.text(wishes);
                 answer.ending = Ending::Stop;
             }
@@ -242,6 +248,15 @@ impl Conversation {
             self.keep_limit(&mut answer);
         }
         answer
+    }
+
+    /// What a person wants searched for, in their own words or in Claude Code's.
+    fn search(&self) -> Option<String> {
+        const WISHES: [&str; 2] = ["web search for the query:", "search the web for"];
+        let prompt = self.prompt();
+        let wished = WISHES.iter().find_map(|words| Some(prompt.split_once(words)?.1));
+        let query = wished.filter(|_| self.searches && self.choice != Choice::None)?.trim();
+        query.lines().next().map(str::to_owned)
     }
 
     fn reasoning(&self) -> String {
