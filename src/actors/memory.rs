@@ -45,10 +45,6 @@ pub struct RememberCount {
 }
 
 /// Every fact, by model.
-#[derive(Debug, Message)]
-#[rtype(result = "Facts")]
-pub struct GetFacts;
-
 pub type Facts = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// The facts so far, as every request reads them.
@@ -191,14 +187,6 @@ impl Handler<RememberCount> for MemoryActor {
 
     fn handle(&mut self, counted: RememberCount, _: &mut Self::Context) {
         self.counts.put(counted.key, counted.count, now());
-    }
-}
-
-impl Handler<GetFacts> for MemoryActor {
-    type Result = MessageResult<GetFacts>;
-
-    fn handle(&mut self, _: GetFacts, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.facts.borrow().clone())
     }
 }
 

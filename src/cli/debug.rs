@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::args::Debug;
-use super::{Error, Outcome, Surroundings, print};
+use super::{Error, Outcome, Surroundings, health, print};
 use crate::config::{self, Environment, Origins};
 use crate::upstream::github::unusable_token;
 
@@ -39,9 +39,26 @@ fn report(surroundings: &Surroundings) -> Result<Value, Error> {
         },
         "login": login(surroundings, &merged.origins),
         "settings": settings(&merged.origins),
+        "learned": learned(surroundings),
         "warnings": merged.warnings,
         "problem": problem,
     }))
+}
+
+/// What the proxy that runs under these settings has learned of its models from refusals; null where none runs, or one
+/// that asks for a key.
+fn learned(surroundings: &Surroundings) -> Value {
+    let asked = || {
+        let server = config::load_without_listening(&surroundings.sources)
+            .ok()?
+            .settings
+            .server;
+        let address = format!("{}:{}", health::reachable(&server.host), server.port);
+        let (_, body) = health::ask(&address, "/admin/status").ok()?;
+        let mut status: Value = serde_json::from_str(&body).ok()?;
+        Some(status["learned"].take())
+    };
+    asked().unwrap_or_default()
 }
 
 /// Whether there is a token, and whose word it is; never the token itself, and no question to GitHub.
@@ -118,6 +135,11 @@ fn as_text(report: &Value) -> String {
             format!("{} ({about})", plain(&login["state"]))
         },
     );
+    for (model, facts) in report["learned"].as_object().into_iter().flatten() {
+        for (name, value) in facts.as_object().into_iter().flatten() {
+            line("learned", format!("{model}: {name} = {value}"));
+        }
+    }
     if let Some(problem) = report["problem"].as_str() {
         line("problem", problem.to_owned());
     }
@@ -190,6 +212,27 @@ mod tests {
         let text = format!("{report}{}", as_text(&report));
         assert!(!text.contains("hush"), "{text}");
         assert!(text.contains("server.port"));
+    }
+
+    #[test]
+    fn what_a_running_proxy_has_learned_is_shown() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let read = stream.read(&mut asked).unwrap();
+            assert!(asked[..read].starts_with(b"GET /admin/status "));
+            let body = json!({"learned": {"gpt-4.1": {"chat.max_tokens": "max_tokens"}}});
+            write!(stream, "HTTP/1.1 200 OK\r\n\r\n{body}").unwrap();
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let port = [("COPILOT_PROXY_SERVER__PORT", port.to_string())];
+        let variables: Vec<(&str, &str)> = port.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let report = report(&surroundings(dir.path(), &variables, Vec::new())).unwrap();
+        assert_eq!(report["learned"], json!({"gpt-4.1": {"chat.max_tokens": "max_tokens"}}));
+        assert!(as_text(&report).contains("gpt-4.1: chat.max_tokens = \"max_tokens\""));
     }
 
     #[test]

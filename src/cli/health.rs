@@ -11,6 +11,8 @@ use crate::config::{self, Environment};
 
 /// A proxy that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// The most that is read of an answer.
+const MAX_ANSWER: u64 = 1 << 20;
 
 pub fn run(health: &Health, environment: Environment) -> Outcome {
     let surroundings = Surroundings::new(&health.place, health.flags(), environment)?;
@@ -18,7 +20,7 @@ pub fn run(health: &Health, environment: Environment) -> Outcome {
     let path = if health.ready { "/readyz" } else { "/livez" };
     let host = reachable(&server.host);
     let address = format!("{host}:{}", server.port);
-    let status = ask(&address, path).map_err(|error| {
+    let (status, _) = ask(&address, path).map_err(|error| {
         Error::new(format!("no proxy answers on {address}"))
             .because(&error)
             .hint("start it, or name its port with --port")
@@ -39,8 +41,8 @@ pub fn reachable(host: &str) -> String {
     }
 }
 
-/// The status of one GET.
-fn ask(address: &str, path: &str) -> std::io::Result<String> {
+/// The status and the body of one GET.
+pub fn ask(address: &str, path: &str) -> std::io::Result<(String, String)> {
     let bad = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let place = address
         .to_socket_addrs()?
@@ -52,12 +54,13 @@ fn ask(address: &str, path: &str) -> std::io::Result<String> {
     // A name that every listener takes, whatever hosts it is told to allow.
     let question = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(question.as_bytes())?;
-    let mut head = Vec::new();
-    stream.take(1024).read_to_end(&mut head)?;
-    let head = String::from_utf8_lossy(&head);
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let mut words = head.split_ascii_whitespace();
     match (words.next(), words.next()) {
-        (Some(version), Some(status)) if version.starts_with("HTTP/") => Ok(status.to_owned()),
+        (Some(version), Some(status)) if version.starts_with("HTTP/") => Ok((status.to_owned(), body.to_owned())),
         _ => Err(bad("it does not speak HTTP")),
     }
 }
@@ -86,8 +89,12 @@ mod tests {
 
     #[test]
     fn the_status_is_read() {
-        assert_eq!(ask(&answering(b"HTTP/1.1 200 OK\r\n\r\nok"), "/livez").unwrap(), "200");
-        assert_eq!(ask(&answering(b"HTTP/1.1 503 No\r\n\r\n"), "/readyz").unwrap(), "503");
+        let asked = |answer, path| ask(&answering(answer), path).unwrap();
+        assert_eq!(
+            asked(b"HTTP/1.1 200 OK\r\n\r\nok", "/livez"),
+            ("200".into(), "ok".into())
+        );
+        assert_eq!(asked(b"HTTP/1.1 503 No\r\n\r\n", "/readyz").0, "503");
         assert!(ask(&answering(b"SSH-2.0-x\r\n"), "/livez").is_err());
     }
 

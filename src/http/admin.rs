@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /admin/status` | version, whether clients need a key, readiness with its reason, the credential's state and age, calls under way and waiting, why the usage cannot be had |
+//! | `GET /admin/status` | version, whether clients need a key, readiness with its reason, the credential's state and age, calls under way and waiting, why the usage cannot be had, what upstream has taught us of its models |
 //! | `GET /admin/requests?after=REVISION` | the latest requests that changed after a revision, each with its phase (`waiting_for_approval`, `queued`, `upstream`, `streaming`, `ended`); the revision, the time, sums since the start |
 //! | `GET /admin/models` | the models with limits, price and the route each client would take |
 //! | `GET /admin/approvals` | the requests that wait for a person, oldest first; `[]` when none do |
@@ -162,6 +162,7 @@ async fn status_of_all(request: HttpRequest, doors: web::Data<Doors>) -> HttpRes
                 "granted": gate.granted,
                 "refused": gate.refused,
             },
+            "learned": *actors.published.facts.borrow(),
         }))
     };
     answer(&request, asked.await)

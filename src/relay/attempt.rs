@@ -110,6 +110,9 @@ impl Relay {
             if let Some(elsewhere) = self.searcher(&call, target, &memory).await? {
                 return self.search(call, &elsewhere, cause, journal).await;
             }
+            if is_search(&call, target) {
+                web_search::check(target, &request.body)?;
+            }
             if let Some(better) = cure.reroute {
                 if !target.model().speaks(better) {
                     return Err(refused);
@@ -138,8 +141,7 @@ impl Relay {
             memory,
             hints: &hints,
         };
-        let searches = target.only.is_some() && client == Protocol::Messages;
-        let search = self.settings.web_search.as_ref().filter(|_| searches);
+        let search = self.settings.web_search.as_ref().filter(|_| is_search(call, target));
         let most = search.map(|settings| web_search::most(&body, settings));
         let mut request = pairs::outgoing(client, way, body, &context)?;
         if let Some(most) = most {
@@ -150,6 +152,9 @@ impl Relay {
             echo.insert("previous_response_id".into(), earlier.response.clone());
         }
         healing::apply(way, &memory.learned, &mut request);
+        if is_search(call, target) {
+            web_search::check(target, &request.body)?;
+        }
         Ok(request)
     }
 
@@ -223,6 +228,11 @@ impl Relay {
             value,
         });
     }
+}
+
+/// Whether another model searches in place of the one that was asked.
+fn is_search(call: &Call, target: &Target) -> bool {
+    target.only.is_some() && call.client.protocol == Protocol::Messages
 }
 
 /// What headers and the model's spelling say.

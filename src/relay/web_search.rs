@@ -1,6 +1,6 @@
 //! Anthropic's web search for models that have none: a request that is all about a search goes to a model that searches,
 //! and comes back as the search its client asked for. Claude Code searches by such requests. Beside other tools the
-//! search is left out, as where the setting is off.
+//! search is left out where the model has none, as where the setting is off.
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use super::journal::Journal;
 use super::opening::Opened;
 use super::{Call, Error, Relay, WebSearch, attempt};
 use crate::protocol::Protocol;
+use crate::protocol::failure::Failure;
 use crate::routing::initiator::Cause;
 use crate::translate::{Memory, Object};
 
@@ -85,6 +86,20 @@ fn is_search(tool: &Value) -> bool {
     tool["type"]
         .as_str()
         .is_some_and(|kind| kind.starts_with("web_search_"))
+}
+
+/// Refuses a request to a searcher that turned out to have no search: an answer from nowhere would look like a found one.
+pub(super) fn check(searcher: &Target, request: &Object) -> Result<(), Failure> {
+    let tools = request.get("tools").and_then(Value::as_array).into_iter().flatten();
+    let mut kinds = tools.filter_map(|tool| tool["type"].as_str());
+    if kinds.any(|kind| kind.starts_with("web_search")) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "web_search.model names {}, which does not search the web",
+        searcher.model().id
+    );
+    Err(Failure::bad("tools", sentence))
 }
 
 /// How many searches one request may cost: as its client says, but no more than the setting allows.

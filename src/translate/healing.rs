@@ -492,23 +492,19 @@ fn tool_type(case: &mut Case) -> Option<Outcome> {
     }
     // What follows is what the model does take.
     let refusal = case.text.split("Supported values").next().unwrap_or_default();
-    let is_named = |kind: &&&str| {
-        ["'", "\"", "`"]
-            .iter()
-            .any(|quote| refusal.contains(&format!("{quote}{kind}{quote}")))
-    };
+    let is_named = |kind: &str| quotes(refusal, kind);
     let by_policy = POLICY.iter().any(|words| case.text.contains(words));
     let is_refused = |kind: &str| {
         let is_search = kind.starts_with("web_search");
         let is_hosted = is_search || matches!(kind, "tool_search" | "mcp");
-        is_hosted && (is_named(&&kind) || is_search && (by_policy || says_no(refusal) && refusal.contains(kind)))
+        is_hosted && (is_named(kind) || is_search && (by_policy || says_no(refusal) && refusal.contains(kind)))
     };
     let removed = offered(case.body, is_refused);
     if !removed.is_empty() {
         drop_tools(case.body, |kind| removed.iter().any(|one| one == kind));
         return Some(grown(case, "tools", removed));
     }
-    let kind = (*REPLACEABLE.iter().find(is_named)?).to_owned();
+    let kind = (*REPLACEABLE.iter().find(|kind| is_named(kind))?).to_owned();
     let replaced = plain(case.body, std::slice::from_ref(&kind));
     if replaced.is_empty() {
         return None;
@@ -525,14 +521,17 @@ fn server_tool(case: &mut Case) -> Option<Outcome> {
     let by_policy = POLICY.iter().any(|words| refusal.contains(words));
     let is_named = |kind: &str, start: &str| {
         let family = start.trim_end_matches("_20");
-        refusal.contains(kind) || (by_policy || says_no(refusal)) && refusal.contains(family)
+        quotes(refusal, kind) || (by_policy || says_no(refusal)) && refusal.contains(family)
     };
     let is_refused = |kind: &str| {
         let mut families = RUN_BY_SERVERS.iter().filter(|start| kind.starts_with(**start));
         families.any(|start| is_named(kind, start))
     };
-    let refused = offered(case.body, is_refused);
-    if case.way != Protocol::Messages || refused.is_empty() {
+    let refused = match case.way {
+        Protocol::Messages => offered(case.body, is_refused),
+        _ => Vec::new(),
+    };
+    if refused.is_empty() {
         return None;
     }
     match grown(case, "tools", refused) {
@@ -541,11 +540,18 @@ fn server_tool(case: &mut Case) -> Option<Outcome> {
     }
 }
 
+/// Whether a refusal names a type as such, not as a step of a path to some field.
+fn quotes(refusal: &str, kind: &str) -> bool {
+    ["'", "\"", "`"]
+        .iter()
+        .any(|quote| refusal.contains(&format!("{quote}{kind}{quote}")))
+}
+
 /// Whether a refusal says that something is not to be had, not that it is wrong.
 fn says_no(refusal: &str) -> bool {
     let lower = refusal.to_ascii_lowercase();
     [
-        "not supported",
+        "not support",
         "unsupported",
         "not enabled",
         "not available",

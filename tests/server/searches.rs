@@ -44,6 +44,8 @@ fn found() -> String {
 #[actix_rt::test]
 async fn k037_a_search_goes_to_a_model_that_searches() {
     let world = World::with(ON).await;
+    let learned = async || world.get("/admin/status").await.expect(200)["learned"].clone();
+    assert_eq!(learned().await, json!({}));
     // Claude Sonnet 4.5 is served without a search, which is learned from its refusal; GPT-4.1 has no way to have one.
     for (model, refusals) in [("claude-sonnet-4.5", 1), ("claude-sonnet-4.5", 0), ("gpt-4.1", 0)] {
         world.plan_stream("responses", &found()).await;
@@ -107,6 +109,78 @@ async fn k037_a_search_goes_to_a_model_that_searches() {
                 "{sent}"
             );
         }
+    }
+    assert_eq!(
+        learned().await,
+        json!({"claude-sonnet-4.5": {"messages.tools": ["web_search_20250305"]}})
+    );
+}
+
+#[actix_rt::test]
+async fn a_searcher_that_does_not_search_says_so() {
+    let world = World::with("web_search.mode = \"via_responses\"\nweb_search.model = \"gpt-5-mini\"\n").await;
+    for calls in [1, 0] {
+        let refused = world
+            .post("/v1/messages", &asking("gpt-4.1", true, json!({})))
+            .await
+            .expect(400);
+        let sentence = "web_search.model names gpt-5-mini, which does not search the web";
+        assert_eq!(refused["error"]["message"], sentence);
+        assert_eq!(world.upstream("/responses").len(), calls, "asked once, then known");
+    }
+}
+
+/// The simulator's own search, with all its events.
+#[actix_rt::test]
+async fn k037_a_search_that_is_streamed_is_the_search_that_comes_whole() {
+    let world = World::with(ON).await;
+    for model in ["claude-sonnet-4.5", "gpt-5.2", "gpt-4.1"] {
+        let whole = world
+            .post("/v1/messages", &asking(model, false, json!({})))
+            .await
+            .expect(200);
+        let kinds: Vec<&Value> = whole["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|block| &block["type"])
+            .collect();
+        assert_eq!(
+            kinds,
+            ["server_tool_use", "web_search_tool_result", "text"],
+            "{whole:#}"
+        );
+        assert!(
+            whole["content"][0]["input"]["query"]
+                .as_str()
+                .unwrap()
+                .ends_with("otters")
+        );
+        let cited = &whole["content"][2]["citations"][0]["url"];
+        assert_eq!(whole["content"][1]["content"][0]["url"], *cited, "{whole:#}");
+
+        let streamed = world
+            .post("/v1/messages", &asking(model, true, json!({})))
+            .await
+            .events();
+        let of = |kind: &str| {
+            streamed
+                .iter()
+                .filter(|event| event["type"] == kind)
+                .cloned()
+                .collect::<Vec<Value>>()
+        };
+        let started: Vec<Value> = of("content_block_start")
+            .iter()
+            .map(|event| event["content_block"]["type"].clone())
+            .collect();
+        assert_eq!(started, ["server_tool_use", "web_search_tool_result", "text"]);
+        let cited = of("content_block_delta")
+            .into_iter()
+            .find(|event| event["delta"]["type"] == "citations_delta");
+        assert_eq!(cited.unwrap()["delta"]["citation"], whole["content"][2]["citations"][0]);
+        let last = of("message_delta").pop().unwrap();
+        assert_eq!(last["usage"]["server_tool_use"], whole["usage"]["server_tool_use"]);
     }
 }
 
@@ -172,5 +246,44 @@ async fn beside_other_tools_a_search_is_left_out_where_the_model_has_none() {
             .expect(200);
         let asked = world.upstream(path).pop().unwrap();
         assert_eq!(asked["body"]["tools"].as_array().unwrap().len(), kept, "{model}");
+    }
+}
+
+#[actix_rt::test]
+async fn other_clients_searches_go_where_there_is_one() {
+    let world = World::new().await;
+    let responses = |model: &str, choice: Value| {
+        json!({"model": model, "input": "hi", "tool_choice": choice,
+        "tools": [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}]})
+    };
+    for (model, path, kept) in [
+        ("gpt-5.4", "/responses", 2),
+        ("claude-sonnet-4.6", "/v1/messages", 1),
+        ("gpt-4.1", "/chat/completions", 1),
+    ] {
+        world
+            .post("/v1/responses", &responses(model, json!("auto")))
+            .await
+            .expect(200);
+        assert_eq!(
+            world.one(path)["body"]["tools"].as_array().unwrap().len(),
+            kept,
+            "{model}"
+        );
+        let forced = world
+            .post("/v1/responses", &responses(model, json!({"type": "web_search"})))
+            .await;
+        let refused = format!("Tool type web_search is not supported by model {model}");
+        assert_eq!(forced.text.contains(&refused), kept == 1, "{}", forced.text);
+        world.upstream(path);
+
+        let chat = json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "web_search_options": {}});
+        world.post("/v1/chat/completions", &chat).await.expect(200);
+        let asked = world.one(if model.starts_with("claude") {
+            "/chat/completions"
+        } else {
+            path
+        });
+        assert!(asked["body"].get("web_search_options").is_none(), "{asked}");
     }
 }

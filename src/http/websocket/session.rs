@@ -29,13 +29,8 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 /// Responses that can be continued.
 const KEPT: usize = 8;
 const MAX_KEPT_BYTES: usize = 64 << 20;
-/// How a turn breaks off where upstream has not ended it.
-const LOSSES: [Kind; 4] = [
-    Kind::Stream,
-    Kind::UpstreamTimeout,
-    Kind::UpstreamUnreachable,
-    Kind::Unavailable,
-];
+/// How a turn breaks off where upstream has not ended it, besides a stream that is merely cut.
+const LOSSES: [Kind; 3] = [Kind::UpstreamTimeout, Kind::UpstreamUnreachable, Kind::Unavailable];
 
 /// One socket's conversation.
 #[derive(Debug)]
@@ -389,19 +384,14 @@ fn empty_response(reply: &Reply, id: &str, created: u64) -> Vec<String> {
 /// The failure of a response that upstream has not failed but left: on a socket that is an error, and no event of the
 /// response.
 fn loss(failed: &Event) -> Option<Failure> {
-    let mut response = failed.value("response");
-    let Value::String(message) = response["error"]["message"].take() else {
-        return None;
-    };
-    let code = response["error"]["code"].as_str()?;
-    let losses = LOSSES.into_iter().map(|kind| Failure::new(kind, ""));
-    losses
-        .filter(|failure| failure.openai_code() == Some(code))
-        .map(|failure| Failure {
-            message: message.clone(),
-            ..failure
-        })
-        .next()
+    let error = &failed.value("response")["error"];
+    let (code, message) = (error["code"].as_str(), error["message"].as_str()?);
+    let cut = Failure::truncated();
+    if message == cut.message && code == cut.openai_code() {
+        return Some(cut);
+    }
+    let mut losses = LOSSES.into_iter().map(|kind| Failure::new(kind, message));
+    losses.find(|failure| failure.openai_code() == code)
 }
 
 /// An error event of a stream's, flat or nested.

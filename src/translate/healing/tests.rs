@@ -428,6 +428,8 @@ fn a_tool_that_anthropics_servers_run_is_asked_for_no_more_where_it_is_refused()
     }
     assert_eq!(refused("tools.1: Input tag 'bash_20250124' found using 'type'"), None);
     assert_eq!(refused("messages: at least one message is required"), None);
+    let mistake = "tools.0.web_search_20250305.allowed_domains: Input should be a valid list";
+    assert_eq!(refused(mistake), None, "the client's mistake says nothing of the model");
 }
 
 #[test]

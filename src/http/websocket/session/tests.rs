@@ -282,6 +282,35 @@ fn a_failed_response_cannot_be_continued() {
 }
 
 #[test]
+fn a_response_that_upstream_has_left_is_an_error_and_one_that_it_has_failed_is_not() {
+    let mut session = session();
+    called(&mut session, &create(json!({"model": "m", "input": [user("a")]})));
+    let mut heard = |failure: &Failure| {
+        let error = json!({"code": failure.openai_code(), "message": failure.message});
+        let failed = json!({"type": "response.failed", "response": {"id": "resp_1", "error": error}});
+        let frame = session
+            .hear(&Frame::named("response.failed", failed.to_string()))
+            .unwrap();
+        serde_json::from_str::<Value>(&frame).unwrap()
+    };
+    for (failure, status) in [
+        (Failure::truncated(), 502),
+        (Failure::new(Kind::UpstreamUnreachable, "reset"), 502),
+        (Failure::new(Kind::UpstreamTimeout, "silence"), 504),
+    ] {
+        let frame = heard(&failure);
+        assert_eq!((&frame["type"], &frame["status"]), (&json!("error"), &json!(status)));
+        assert_eq!(frame["error"]["message"], failure.message);
+    }
+    for failure in [
+        Failure::new(Kind::Stream, "the model failed"),
+        Failure::new(Kind::RateLimited, "slow down"),
+    ] {
+        assert_eq!(heard(&failure)["type"], "response.failed");
+    }
+}
+
+#[test]
 fn a_cancelled_turn_says_so_under_its_own_id() {
     let mut session = session();
     called(&mut session, &create(json!({"model": "m", "input": "x"})));

@@ -325,7 +325,9 @@ impl Relay {
         fields.insert("model".into(), json!(self.reply.model));
         fields.insert("store".into(), json!(false));
         // By which id a socket upstream goes on is not the client's to know.
-        fields.insert("previous_response_id".into(), Value::Null);
+        if let Some(previous) = fields.get_mut("previous_response_id") {
+            *previous = Value::Null;
+        }
         fields.extend(self.reply.echo.clone());
         for (name, value) in &self.response {
             if !fields.contains_key(name) {
