@@ -396,6 +396,17 @@ mod tests {
     }
 
     #[actix_web::test]
+    async fn the_line_moves_by_the_clock() {
+        tokio::time::pause();
+        let actor = RateLimiterActor::new(waiting(30 * SECOND)).start();
+        let start = tokio::time::Instant::now();
+        for place in 0..4 {
+            let _permit = acquire(&actor).await.unwrap();
+            assert_eq!(start.elapsed().as_secs(), 30 * place);
+        }
+    }
+
+    #[actix_web::test]
     async fn the_line_is_served_in_order_and_abandoned_places_are_skipped() {
         let actor = RateLimiterActor::new(waiting(Duration::from_millis(30))).start();
         let first = acquire(&actor).await.unwrap();

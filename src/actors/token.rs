@@ -619,6 +619,39 @@ mod tests {
     }
 
     #[actix_web::test]
+    async fn a_credential_is_renewed_by_the_clock() {
+        tokio::time::pause();
+        let calls = Rc::new(Cell::new(0));
+        let actor = TokenActor::new(counting(calls.clone(), 0), || 0.0).start();
+        actor.send(GetCredential).await.unwrap().unwrap();
+        let start = tokio::time::Instant::now();
+        for renewals in 1..5 {
+            let due = start + 24 * MINUTE * renewals;
+            tokio::time::sleep_until(due - Duration::from_secs(1)).await;
+            assert_eq!(calls.get(), renewals);
+            tokio::time::sleep_until(due + Duration::from_secs(1)).await;
+            assert_eq!(calls.get(), renewals + 1);
+        }
+    }
+
+    #[actix_web::test]
+    async fn failures_are_tried_again_by_the_clock_and_recover() {
+        tokio::time::pause();
+        let calls = Rc::new(Cell::new(0));
+        let actor = TokenActor::new(counting(calls.clone(), 3), || 0.5).start();
+        let start = tokio::time::Instant::now();
+        let mut tries = Vec::new();
+        while actor.send(GetSnapshot).await.unwrap().state != "fresh" {
+            if tries.len() < calls.get() as usize {
+                tries.push(start.elapsed().as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        assert_eq!(tries, [0, 5, 15, 35]);
+        assert_eq!(calls.get(), 4);
+    }
+
+    #[actix_web::test]
     async fn a_failure_is_told_and_not_hammered() {
         let calls = Rc::new(Cell::new(0));
         let actor = TokenActor::new(counting(calls.clone(), 10), || 0.0).start();
