@@ -45,16 +45,13 @@ fn report(surroundings: &Surroundings) -> Result<Value, Error> {
     }))
 }
 
-/// What the proxy that runs under these settings has learned of its models from refusals; null where none runs, or one
-/// that asks for a key.
+/// What the proxy that runs under these settings has learned of its models from refusals; null where none runs.
 fn learned(surroundings: &Surroundings) -> Value {
     let asked = || {
-        let server = config::load_without_listening(&surroundings.sources)
-            .ok()?
-            .settings
-            .server;
+        let settings = config::load_without_listening(&surroundings.sources).ok()?.settings;
+        let server = settings.server;
         let address = format!("{}:{}", health::reachable(&server.host), server.port);
-        let (_, body) = health::ask(&address, "/admin/status").ok()?;
+        let (_, body) = health::ask(&address, "/admin/status", settings.http.api_key.as_ref()).ok()?;
         let mut status: Value = serde_json::from_str(&body).ok()?;
         Some(status["learned"].take())
     };
@@ -223,13 +220,17 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut asked = [0; 1024];
             let read = stream.read(&mut asked).unwrap();
-            assert!(asked[..read].starts_with(b"GET /admin/status "));
+            let asked = String::from_utf8_lossy(&asked[..read]);
+            assert!(asked.starts_with("GET /admin/status ") && asked.contains("x-api-key: a-key\r\n"));
             let body = json!({"learned": {"gpt-4.1": {"chat.max_tokens": "max_tokens"}}});
             write!(stream, "HTTP/1.1 200 OK\r\n\r\n{body}").unwrap();
         });
         let dir = tempfile::tempdir().unwrap();
-        let port = [("COPILOT_PROXY_SERVER__PORT", port.to_string())];
-        let variables: Vec<(&str, &str)> = port.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let port = port.to_string();
+        let variables = [
+            ("COPILOT_PROXY_SERVER__PORT", port.as_str()),
+            ("COPILOT_PROXY_SERVER__API_KEY", "a-key"),
+        ];
         let report = report(&surroundings(dir.path(), &variables, Vec::new())).unwrap();
         assert_eq!(report["learned"], json!({"gpt-4.1": {"chat.max_tokens": "max_tokens"}}));
         assert!(as_text(&report).contains("gpt-4.1: chat.max_tokens = \"max_tokens\""));

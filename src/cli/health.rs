@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::args::Health;
 use super::{Error, Outcome, Surroundings, print};
 use crate::config::{self, Environment};
+use crate::secret::Secret;
 
 /// A proxy that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -20,7 +21,7 @@ pub fn run(health: &Health, environment: Environment) -> Outcome {
     let path = if health.ready { "/readyz" } else { "/livez" };
     let host = reachable(&server.host);
     let address = format!("{host}:{}", server.port);
-    let (status, _) = ask(&address, path).map_err(|error| {
+    let (status, _) = ask(&address, path, None).map_err(|error| {
         Error::new(format!("no proxy answers on {address}"))
             .because(&error)
             .hint("start it, or name its port with --port")
@@ -41,8 +42,8 @@ pub fn reachable(host: &str) -> String {
     }
 }
 
-/// The status and the body of one GET.
-pub fn ask(address: &str, path: &str) -> std::io::Result<(String, String)> {
+/// The status and the body of one GET, with the proxy's own key where it wants one.
+pub fn ask(address: &str, path: &str, key: Option<&Secret>) -> std::io::Result<(String, String)> {
     let bad = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let place = address
         .to_socket_addrs()?
@@ -52,7 +53,8 @@ pub fn ask(address: &str, path: &str) -> std::io::Result<(String, String)> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // A name that every listener takes, whatever hosts it is told to allow.
-    let question = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let key = key.map_or(String::new(), |key| format!("x-api-key: {}\r\n", key.expose()));
+    let question = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{key}connection: close\r\n\r\n");
     stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
@@ -89,13 +91,13 @@ mod tests {
 
     #[test]
     fn the_status_is_read() {
-        let asked = |answer, path| ask(&answering(answer), path).unwrap();
+        let asked = |answer, path| ask(&answering(answer), path, None).unwrap();
         assert_eq!(
             asked(b"HTTP/1.1 200 OK\r\n\r\nok", "/livez"),
             ("200".into(), "ok".into())
         );
         assert_eq!(asked(b"HTTP/1.1 503 No\r\n\r\n", "/readyz").0, "503");
-        assert!(ask(&answering(b"SSH-2.0-x\r\n"), "/livez").is_err());
+        assert!(ask(&answering(b"SSH-2.0-x\r\n"), "/livez", None).is_err());
     }
 
     #[test]
