@@ -17,20 +17,9 @@ use serde_json::Value;
 
 mod transcripts;
 
-const EVENTS: usize = 1000;
+use transcripts::ROUTES;
 
-/// Each client protocol with each upstream's.
-const ROUTES: [(Protocol, Protocol); 9] = [
-    (Chat, Chat),
-    (Messages, Messages),
-    (Responses, Responses),
-    (Messages, Chat),
-    (Messages, Responses),
-    (Chat, Messages),
-    (Chat, Responses),
-    (Responses, Chat),
-    (Responses, Messages),
-];
+const EVENTS: usize = 1000;
 
 fn main() {
     divan::main();

@@ -99,19 +99,8 @@ async fn costs(proxy: &Server, nginx: Option<&Server>) {
         let name = format!("a request of {name} and its stream");
         cost(proxy, nginx, &name, &load(Messages, &body, 8, 12), 1).await;
     }
-    let routes = [
-        (Chat, Chat),
-        (Messages, Messages),
-        (Responses, Responses),
-        (Messages, Chat),
-        (Messages, Responses),
-        (Chat, Messages),
-        (Chat, Responses),
-        (Responses, Chat),
-        (Responses, Messages),
-    ];
     for (pace, connections, requests) in [(5, 100, 1), (0, 8, 50)] {
-        for (client, way) in routes {
+        for (client, way) in transcripts::ROUTES {
             let body = short(client, way, &format!("pace={pace}"), true);
             let arrival = if pace == 0 { "many at once" } else { "one by one" };
             let name = format!("{} ← {}, {arrival}, per event", client.name(), way.name());

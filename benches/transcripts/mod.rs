@@ -1,8 +1,21 @@
 //! Answers as Copilot streams them and requests as coding clients send them, made to measure. Invented words, real
 //! shapes and sizes.
 
-use copilot_proxy::protocol::Protocol;
+use copilot_proxy::protocol::Protocol::{self, Chat, Messages, Responses};
 use serde_json::{Value, json};
+
+/// Each client's protocol with each upstream's, those that are the same first.
+pub const ROUTES: [(Protocol, Protocol); 9] = [
+    (Chat, Chat),
+    (Messages, Messages),
+    (Responses, Responses),
+    (Messages, Chat),
+    (Messages, Responses),
+    (Chat, Messages),
+    (Chat, Responses),
+    (Responses, Chat),
+    (Responses, Messages),
+];
 
 /// An answer of some `events` events, each as it travels: mostly text, a tenth of it thinking, the last third two calls.
 pub fn stream(protocol: Protocol, events: usize) -> Vec<String> {

@@ -749,3 +749,27 @@ async fn k089_a_client_that_leaves_frees_upstream_at_once() {
         }
     }
 }
+
+/// Whoever leaves, and when, no call upstream outlives its client.
+#[actix_rt::test]
+async fn k089_of_a_thousand_clients_that_leave_none_is_served_on() {
+    let world = World::new().await;
+    let leave = async |number: u64| {
+        let (client, model, _) = WAYS[number as usize % WAYS.len()];
+        let body = client.body(model, "[[sim:long chunks=1000]] [[sim:trickle ms=50]]", true);
+        // From before the request has arrived to well inside its stream, in an order that is none.
+        let moment = Duration::from_millis(number * 7919 % 400);
+        let asked = world.ask("POST", client.path()).json(&body).open().await;
+        actix_rt::time::sleep(moment).await;
+        drop(asked);
+    };
+    for hundreds in 0..10 {
+        let leaving = (0..100).map(|number| leave(hundreds * 100 + number));
+        futures_util::future::join_all(leaving).await;
+    }
+    assert!(
+        world.simulator.requests(0).len() > 100,
+        "most of them were asked upstream"
+    );
+    world.open_streams(0).await;
+}
