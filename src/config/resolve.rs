@@ -114,6 +114,8 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
             show_reasoning: read.switch("chat.show_reasoning"),
             min_output_tokens: read.whole("responses.min_output_tokens", 1, 1_000_000u64)?,
             drop_item_references: read.switch("responses.drop_item_references"),
+            raw_encrypted: read.switch("responses.raw_encrypted"),
+            trim_before_compaction: read.switch("responses.trim_before_compaction"),
         },
         compaction_is_agent: read.switch("initiator.compaction_is_agent"),
         trust_client: read.switch("initiator.trust_client"),
@@ -135,6 +137,7 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
             }),
             (true, None) => return Err(read.wrong("web_search.mode", "needs web_search.model")),
         },
+        retries: read.whole("upstream.retry_5xx", 0, 3)?,
         websocket: read.switch("upstream.websocket"),
     })
 }

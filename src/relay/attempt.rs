@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::admission::Target;
 use super::journal::Journal;
 use super::opening::Opened;
+use super::retries::Retries;
 use super::{Call, Client, Error, Relay, socket, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
@@ -61,6 +62,7 @@ impl Relay {
         };
         let mut rerouted = false;
         let mut healed = Vec::new();
+        let mut retries = Retries::new(self.settings.retries);
         let mut request = self.translate(&call, body, target, &memory, ways[0])?;
         loop {
             let way = ways[0];
@@ -85,6 +87,18 @@ impl Relay {
                 }
                 ways.remove(0);
                 request = self.translate(&call, call.read_again(), target, &memory, ways[0])?;
+                continue;
+            }
+            if let Some(pause) = retries.after(&refused.failure) {
+                log::warn!(
+                    "{} by {}: {}; sending once more after {} ms",
+                    target.model().id,
+                    way.name(),
+                    refused.failure.message,
+                    pause.as_millis()
+                );
+                journal.healed("retry");
+                tokio::time::sleep(pause).await;
                 continue;
             }
             let best_effort = self.settings.tuning.structured_best_effort;
@@ -220,7 +234,7 @@ impl Relay {
         cause
     }
 
-    fn learn(&self, target: &Target, memory: &mut Memory, (key, value): (String, Value)) {
+    pub(super) fn learn(&self, target: &Target, memory: &mut Memory, (key, value): (String, Value)) {
         memory.learned.insert(key.clone(), value.clone());
         self.actors.memory.do_send(Learn {
             model: target.model().id.clone(),

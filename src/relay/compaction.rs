@@ -17,6 +17,9 @@ use crate::routing::initiator;
 use crate::translate::ids::Ids;
 use crate::translate::{Heard, Memory, Object, Reply, compaction, fold, response_object, validate};
 
+/// That a model takes no order to compact.
+const NEVER: &str = "responses.never_compacts";
+
 /// What a model made of a history.
 struct Made {
     headers: Vec<(String, String)>,
@@ -82,8 +85,9 @@ impl Relay {
         journal.aimed_at(target.model());
         target.ways(Protocol::Responses, &Needs::default())?;
         self.admit(call, &target, journal).await?;
-        let memory = self.recall(call, &target).await?;
-        if target.model().speaks(Protocol::Responses) {
+        let mut memory = self.recall(call, &target).await?;
+        let never = memory.learned.get(NEVER).is_some_and(|never| never == true);
+        if target.model().speaks(Protocol::Responses) && !never {
             target.only = Some(Protocol::Responses);
             let asked = compaction::native_request(&call.body);
             match self.ask(call, asked, &target, &memory, journal).await {
@@ -92,7 +96,11 @@ impl Relay {
                         return Ok(Made::new(call, &target, headers, held, whole, heard));
                     }
                 }
-                Err(refused) if is_about_request(refused.failure.kind) => {}
+                Err(refused) if is_about_request(refused.failure.kind) => {
+                    if compaction::is_about_trigger(&refused.failure.message) {
+                        self.learn(&target, &mut memory, (NEVER.into(), true.into()));
+                    }
+                }
                 Err(refused) => return Err(refused),
             }
             log::info!(

@@ -28,6 +28,7 @@ mod error;
 mod exchange;
 mod journal;
 mod opening;
+mod retries;
 mod settings;
 mod socket;
 pub mod stream;

@@ -98,6 +98,11 @@ pub fn compacted(answer: &Value) -> Option<Compacted> {
     (!held.is_empty()).then_some(Compacted::Items(held))
 }
 
+/// Whether upstream refuses the very order to compact, and so will again.
+pub fn is_about_trigger(refusal: &str) -> bool {
+    refusal.contains(TRIGGER)
+}
+
 /// The summary in a gathered answer to [`summary_request`].
 pub fn summary(answer: &Value) -> Option<Compacted> {
     let output = answer["output"].as_array().into_iter().flatten();
@@ -111,6 +116,16 @@ pub fn summary(answer: &Value) -> Option<Compacted> {
 
 fn is_compaction(item: &Value) -> bool {
     matches!(item["type"].as_str(), Some("compaction" | "compaction_summary"))
+}
+
+/// Leaves out what the latest compaction stands for; instructions stay.
+pub fn trim(input: &mut Vec<Value>) {
+    let latest = input.iter().rposition(is_compaction).unwrap_or(0);
+    let mut at = 0;
+    input.retain(|item| {
+        at += 1;
+        at > latest || matches!(item["role"].as_str(), Some("system" | "developer"))
+    });
 }
 
 /// The one public item. `model` is the id of the model that compacted.
@@ -246,6 +261,25 @@ mod tests {
             let text = replayed[0]["content"][0]["text"].as_str().unwrap();
             assert!(text.starts_with(SUMMARISED) && text.ends_with("All is well."));
         }
+    }
+
+    #[test]
+    fn only_what_stands_before_the_latest_compaction_is_left_out() {
+        let compaction = |id: &str| json!({"type": "compaction", "id": id, "encrypted_content": "a"});
+        let said = |role: &str| json!({"role": role, "content": "x"});
+        let mut input = vec![
+            said("developer"),
+            said("user"),
+            compaction("1"),
+            said("user"),
+            compaction("2"),
+            said("user"),
+        ];
+        trim(&mut input);
+        assert_eq!(input, [said("developer"), compaction("2"), said("user")]);
+        let mut plain = vec![said("user"), said("assistant")];
+        trim(&mut plain);
+        assert_eq!(plain, [said("user"), said("assistant")]);
     }
 
     #[test]

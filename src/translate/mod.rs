@@ -75,6 +75,8 @@ pub struct Tuning {
     pub show_reasoning: bool,
     pub min_output_tokens: u64,
     pub drop_item_references: bool,
+    pub raw_encrypted: bool,
+    pub trim_before_compaction: bool,
 }
 
 impl Default for Tuning {
@@ -88,6 +90,8 @@ impl Default for Tuning {
             show_reasoning: true,
             min_output_tokens: 16,
             drop_item_references: false,
+            raw_encrypted: false,
+            trim_before_compaction: false,
         }
     }
 }
@@ -163,6 +167,8 @@ pub struct Reply {
     pub web_search: bool,
     /// Messages: the client asked for management of its context, and knows an answer that tells of it.
     pub manages_context: bool,
+    /// Responses: reasoning is shown as upstream encrypted it, without the id that belongs to it.
+    pub raw_encrypted: bool,
     /// Responses: request fields that the response object repeats.
     pub echo: Object,
 }

@@ -180,3 +180,38 @@ async fn a_compaction_that_upstream_refuses_for_its_own_reasons_is_refused() {
     assert_eq!(code, "rate_limit_exceeded");
     assert_eq!(world.upstream("/responses").len(), 1, "no summary is asked for then");
 }
+
+#[actix_rt::test]
+async fn a_model_that_takes_no_order_to_compact_is_given_it_once() {
+    let world = World::new().await;
+    for orders in [1, 0] {
+        let item = compacted(&world, "gpt-5.2", true).await;
+        let asked = world.upstream("/responses");
+        let ordered = asked
+            .iter()
+            .filter(|asked| asked["body"].to_string().contains("compaction_trigger"));
+        assert_eq!((ordered.count(), asked.len()), (orders, orders + 1), "{asked:#?}");
+        assert!(item["encrypted_content"].as_str().unwrap().starts_with("cpx1.k."));
+    }
+}
+
+#[actix_rt::test]
+async fn what_a_compaction_stands_for_is_left_out_where_that_is_set() {
+    let world = World::with("responses.trim_before_compaction = true\n").await;
+    let mut input = history();
+    input.push(compacted(&world, "gpt-5.4", false).await);
+    input.push(json!({"role": "user", "content": "go on"}));
+    for (model, path, left) in [("gpt-5.4", "/responses", false), ("gpt-4.1", "/chat/completions", true)] {
+        if left {
+            input[3] = compacted(&world, model, false).await;
+        }
+        world.upstream(path);
+        world
+            .post("/v1/responses", &asking(model, false, input.clone()))
+            .await
+            .expect(200);
+        let sent = world.one(path)["body"].to_string();
+        assert_eq!(sent.contains("the first question"), left, "{sent}");
+        assert!(sent.contains("go on"));
+    }
+}

@@ -750,6 +750,30 @@ async fn k089_a_client_that_leaves_frees_upstream_at_once() {
     }
 }
 
+#[actix_rt::test]
+async fn an_upstream_that_fails_is_asked_again_only_where_that_is_set() {
+    let (off, on) = (World::new().await, World::with("upstream.retry_5xx = 2\n").await);
+    let ways = || WAYS.into_iter().step_by(3);
+    for (client, model, path) in ways() {
+        for stream in [false, true] {
+            let body = client.body(model, &format!("[[sim:500-once]] {client:?} {stream}"), stream);
+            assert_eq!(off.post(client.path(), &body).await.status, 502, "{client:?}");
+            assert_eq!(off.upstream(path).len(), 1);
+
+            assert_eq!(on.post(client.path(), &body).await.status, 200, "{client:?}");
+            let asked = on.upstream(path);
+            assert_eq!((asked.len(), &asked[0]["initiator"]), (2, &asked[1]["initiator"]));
+        }
+        let status = |fault: &str| client.body(model, &format!("[[sim:{fault}]] hi"), false);
+        assert_eq!(on.post(client.path(), &status("429")).await.status, 429);
+        assert_eq!(on.upstream(path).len(), 1, "{client:?}");
+    }
+    let requests = on.get("/admin/requests").await.expect(200);
+    let mended = requests["requests"].as_array().unwrap().iter();
+    let mended = mended.filter(|one| one["healed"] == json!(["retry"]));
+    assert_eq!(mended.count(), 2 * ways().count(), "{requests:#}");
+}
+
 /// Whoever leaves, and when, no call upstream outlives its client.
 #[actix_rt::test]
 async fn k089_of_a_thousand_clients_that_leave_none_is_served_on() {

@@ -71,6 +71,7 @@ pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> 
             ran: model.id.clone(),
             show_reasoning: true,
             tools,
+            raw_encrypted: context.tuning.raw_encrypted,
             echo,
             ..Reply::default()
         },
@@ -177,6 +178,9 @@ fn mend_input(out: &mut Object, context: &Context) -> Result<(), Failure> {
         return Ok(());
     };
     let mut input = mem::take(input);
+    if context.tuning.trim_before_compaction {
+        compaction::trim(&mut input);
+    }
     items::resolve_references(&mut input, context.tuning)?;
     // Where a socket goes on from a compaction, what asked for it is over.
     let latest = input.len().saturating_sub(1);

@@ -445,7 +445,9 @@ impl Relay {
             content: content.to_owned(),
         };
         let carrier = carrier.encode();
-        item["encrypted_content"] = json!(carrier);
+        if !self.reply.raw_encrypted {
+            item["encrypted_content"] = json!(carrier);
+        }
         self.reasoned.carriers.push(carrier);
     }
 

@@ -126,6 +126,21 @@ fn k111_reasoning_carries_the_pair_of_its_done_event() {
 }
 
 #[test]
+fn reasoning_is_raw_for_clients_that_read_it_themselves() {
+    let reply = Reply {
+        raw_encrypted: true,
+        ..relay().reply
+    };
+    let (mut relay, mut out) = (Relay::new(reply, Ids::new("seed", 9)), Vec::new());
+    for event in [created(), completed(json!([reasoning("a", "true+/=")]))] {
+        relay.feed(frame(&event), &mut out).unwrap();
+    }
+    let response = well_formed(&out);
+    assert_eq!(response["output"][0]["encrypted_content"], "true+/=");
+    assert_ne!(response["output"][0]["id"], "a");
+}
+
+#[test]
 fn k132_parts_that_upstream_does_not_announce_are_put_in() {
     let (frames, _) = pass(&[
         created(),
