@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::actors::approval::{ApprovalActor, Asker, Attach};
+use crate::actors::archive::ArchiveActor;
 use crate::actors::catalog::{CatalogActor, FetchError, GetCatalog};
 use crate::actors::memory::MemoryActor;
 use crate::actors::quota::{GetUsage, QuotaActor};
@@ -316,6 +317,7 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
         memory: memory.start(),
         recorder: RecorderActor::default().start(),
         quota: QuotaActor::new(Rc::new(usage)).start(),
+        archive: settings.keeps_responses.then(|| ArchiveActor::default().start()),
         published,
     }
 }

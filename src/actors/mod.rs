@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub mod approval;
+pub mod archive;
 pub mod catalog;
 pub mod memory;
 pub mod quota;
@@ -22,6 +23,7 @@ pub mod recorder;
 pub mod token;
 
 use approval::{ApprovalActor, Ask, Submit, Verdict};
+use archive::ArchiveActor;
 use catalog::{CatalogActor, GetCatalog};
 use memory::MemoryActor;
 use quota::QuotaActor;
@@ -41,6 +43,8 @@ pub struct Actors {
     pub memory: Addr<MemoryActor>,
     pub recorder: Addr<RecorderActor>,
     pub quota: Addr<QuotaActor>,
+    /// Only where responses are kept.
+    pub archive: Option<Addr<ArchiveActor>>,
     pub published: Published,
 }
 
@@ -94,6 +98,20 @@ impl Actors {
         self.published.facts.borrow().get(model).cloned().unwrap_or_default()
     }
 
+    /// Asks for responses that were kept; `None` where none ever is.
+    pub async fn archived<M>(&self, message: M) -> Result<Option<M::Result>, Stopped>
+    where
+        ArchiveActor: Handler<M>,
+        <ArchiveActor as Actor>::Context: ToEnvelope<ArchiveActor, M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        match &self.archive {
+            Some(archive) => self.ask(archive, message).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Waits for a person's verdict; dropping the future withdraws the question.
     pub async fn approve(&self, ask: Ask) -> Result<Verdict, Stopped> {
         let (caller, verdict) = oneshot::channel();
@@ -120,5 +138,6 @@ impl Actors {
             && self.memory.connected()
             && self.recorder.connected()
             && self.quota.connected()
+            && self.archive.as_ref().is_none_or(Addr::connected)
     }
 }

@@ -56,6 +56,7 @@ pub fn settings(origins: &Origins, environment: &Environment) -> Result<Settings
             on: read.switch("approval.manual"),
             timeout: read.seconds("approval.timeout_secs")?,
         },
+        keeps_responses: read.word("responses.store", [("none", false), ("memory", true)])?,
         models: Models {
             refresh: read.seconds("models.refresh_secs")?,
             overrides: read.overrides()?,

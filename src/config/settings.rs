@@ -18,6 +18,8 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     pub rate_limit: rate_limiter::Settings,
     pub approval: approval::Settings,
+    /// Responses can be continued and asked for by their ids.
+    pub keeps_responses: bool,
     pub models: Models,
     pub log: telemetry::Settings,
     /// Host and port are the command's to say.

@@ -61,19 +61,6 @@ pub async fn legacy_completions(request: HttpRequest) -> HttpResponse {
     )
 }
 
-/// Nothing is stored upstream, so no response can be asked for by its id.
-pub async fn no_stored_response(request: HttpRequest) -> HttpResponse {
-    let id: String = request
-        .match_info()
-        .get("id")
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect();
-    let failure = Failure::new(Kind::NotFound, format!("Response with id '{id}' not found."));
-    error::response(&request, Protocol::Responses, &failure.with_code("response_not_found"))
-}
-
 async fn serve(
     client: Protocol,
     request: HttpRequest,
@@ -88,6 +75,7 @@ async fn serve(
             body: sent.object,
             text: sent.text,
             earlier: None,
+            kept: false,
         })
         .await;
         drop(sent.share);

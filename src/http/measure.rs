@@ -33,10 +33,10 @@ async fn answer(
     render: impl Fn(u64, &Object) -> Value,
 ) -> HttpResponse {
     let counted: Result<Value, Failure> = async {
-        let sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
+        let mut sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
         let count = doors
             .relay
-            .count_tokens(&client_of(&request, client), &sent.object)
+            .count_tokens(&client_of(&request, client), &mut sent.object)
             .await;
         Ok(render(count?, &sent.object))
     }

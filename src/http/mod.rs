@@ -31,6 +31,7 @@ pub mod models;
 mod settings;
 pub mod sse;
 pub mod status;
+mod stored;
 mod tagged;
 #[cfg(test)]
 mod tests;
@@ -81,20 +82,16 @@ pub fn routes(config: &mut ServiceConfig) {
             .service(websocket::or(&at("/responses"), generate::responses))
             .service(door(&at("/responses/compact"), Method::POST, generate::compact))
             .service(door(&at("/responses/input_tokens"), Method::POST, measure::responses))
-            .service(door(
-                &at("/responses/{id}/cancel"),
-                Method::POST,
-                generate::no_stored_response,
-            ))
+            .service(door(&at("/responses/{id}/cancel"), Method::POST, stored::cancel))
             .service(door(
                 &at("/responses/{id}/input_items"),
                 Method::GET,
-                generate::no_stored_response,
+                stored::input_items,
             ))
             .service(
                 web::resource(at("/responses/{id}"))
-                    .route(web::get().to(generate::no_stored_response))
-                    .route(web::delete().to(generate::no_stored_response))
+                    .route(web::get().to(stored::response))
+                    .route(web::delete().to(stored::response))
                     .default_service(refusing("GET, DELETE")),
             )
             .service(door(&at("/messages"), Method::POST, generate::messages))

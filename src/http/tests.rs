@@ -116,6 +116,7 @@ impl Proxy {
             memory: memory.start(),
             recorder: RecorderActor::default().start(),
             quota: QuotaActor::new(Rc::new(usage)).start(),
+            archive: None,
             published,
         };
         let setup = Setup::new(crate::upstream::Settings::default()).unwrap();

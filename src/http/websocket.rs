@@ -102,7 +102,7 @@ async fn open_for(
         .max_continuation_size(MAX_MESSAGE);
     let socket = Socket {
         client: client_of(&request, Protocol::Responses),
-        session: Session::new(doors.settings.max_body_bytes),
+        session: Session::new(doors.settings.max_body_bytes, doors.relay.actors().archive.is_some()),
         relay: doors.relay.for_socket(),
         draining: doors.draining.clone(),
         sender,

@@ -161,10 +161,7 @@ impl Relay {
         if let Some(most) = most {
             request.body.insert("max_tool_calls".into(), json!(most));
         }
-        if let Some(earlier) = &call.earlier {
-            let echo = &mut request.reply.echo;
-            echo.insert("previous_response_id".into(), earlier.response.clone());
-        }
+        request.reply.echo.extend(call.said_for_it());
         healing::apply(way, &memory.learned, &mut request);
         if is_search(call, target) {
             web_search::check(target, &request.body)?;

@@ -40,7 +40,10 @@ impl Relay {
         };
         let reply = Reply {
             model: asked.model,
-            echo: response_object::echo(&call.body),
+            echo: response_object::echo(&call.body)
+                .into_iter()
+                .chain(call.said_for_it())
+                .collect(),
             ..Reply::default()
         };
         let frames = compaction::stream(&made.item, &made.usage, &reply, &mut made.ids);
@@ -57,6 +60,7 @@ impl Relay {
 
     /// `POST /responses/compact`.
     pub async fn compact(&self, call: Call) -> Result<Answer, Error> {
+        let call = self.recollect(call).await?;
         let asked = call.asked();
         let mut made = match self.made(&call, &asked).await {
             Ok((made, _)) => made,

@@ -28,7 +28,10 @@ const MAX_ANSWER: usize = 64 << 10;
 
 impl Relay {
     /// The prompt's tokens for `POST /messages/count_tokens` and `POST /responses/input_tokens`.
-    pub async fn count_tokens(&self, client: &Client, body: &Object) -> Result<u64, Error> {
+    pub async fn count_tokens(&self, client: &Client, body: &mut Object) -> Result<u64, Error> {
+        if self.remembers(client.protocol) {
+            self.fill_in(body).await?;
+        }
         translate::validate::countable(client.protocol, body)?;
         let target = self.resolve(client, body).await.ok();
         if let Some(target) = target.as_ref().filter(|target| target.model().endpoints.messages)

@@ -20,6 +20,7 @@ use crate::upstream::copilot::Copilot;
 
 mod admission;
 mod answer;
+mod archive;
 mod attempt;
 pub mod compaction;
 pub mod counting;
@@ -64,6 +65,8 @@ pub struct Call {
     pub text: Bytes,
     /// What a Responses input holds of earlier turns: its socket remembers them, the client has not sent them again.
     pub earlier: Option<Earlier>,
+    /// The answer is kept, to be asked for again.
+    pub kept: bool,
 }
 
 /// The conversation before a turn.
@@ -83,12 +86,26 @@ impl Call {
             client,
             body,
             earlier: None,
+            kept: false,
         }
     }
 
     /// The body as its client sent it.
     fn read_again(&self) -> Object {
         json::object(&self.text).unwrap_or_default()
+    }
+
+    /// What its answer says besides what the body asked for.
+    fn said_for_it(&self) -> Object {
+        let earlier = self
+            .earlier
+            .iter()
+            .map(|earlier| ("previous_response_id", earlier.response.clone()));
+        let kept = self.kept.then(|| ("store", Value::Bool(true)));
+        earlier
+            .chain(kept)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// What must be known after the body has become upstream's.
@@ -152,9 +169,20 @@ impl Relay {
 
     /// Serves one request to a model.
     pub async fn generate(&self, call: Call) -> Result<Answer, Error> {
-        if call.client.protocol == Protocol::Responses && translate::compaction::is_asked(&call.body) {
-            return self.compact_in_stream(call).await;
-        }
+        let call = self.recollect(call).await?;
+        let keeper = self.keeper(&call);
+        let answer = if call.client.protocol == Protocol::Responses && translate::compaction::is_asked(&call.body) {
+            self.compact_in_stream(call).await
+        } else {
+            self.answer(call).await
+        }?;
+        Ok(match keeper {
+            Some(keeper) => keeper.watch(answer),
+            None => answer,
+        })
+    }
+
+    async fn answer(&self, call: Call) -> Result<Answer, Error> {
         let asked = call.asked();
         let mut journal = Journal::open(self.actors.clone(), &asked);
         match self.travel(call, &mut journal).await {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::archive::Keeper;
 use super::error::of_upstream;
 use super::journal::Journal;
 use crate::protocol::Protocol;
@@ -60,6 +61,7 @@ pub struct Flow {
     told: Option<Instant>,
     closing: watch::Receiver<bool>,
     journal: Option<Journal>,
+    keeper: Option<Keeper>,
 }
 
 impl Flow {
@@ -106,6 +108,7 @@ impl Flow {
             told: None,
             closing,
             journal: None,
+            keeper: None,
         }
     }
 
@@ -116,6 +119,14 @@ impl Flow {
             self.write_down();
         }
         self
+    }
+
+    /// Has this keeper look for the end of the response.
+    pub(super) fn watched_by(self, keeper: Keeper) -> Self {
+        Self {
+            keeper: Some(keeper),
+            ..self
+        }
     }
 
     /// Waits until there is something to send, but no longer than one heartbeat. A failure here has reached no client
@@ -171,6 +182,9 @@ impl Flow {
         self.last_sent = Instant::now();
         if let Some(journal) = &mut self.journal {
             journal.sent();
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.see(&self.ready);
         }
         Some(Piece::Frames(std::mem::take(&mut self.ready)))
     }

@@ -22,6 +22,7 @@ pub mod chat_history;
 pub mod chunk;
 pub mod chunk_writer;
 pub mod compaction;
+pub mod conversation;
 pub mod embeddings;
 pub mod estimate;
 pub mod fold;

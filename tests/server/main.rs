@@ -15,6 +15,7 @@ mod journal;
 mod reasoning;
 mod searches;
 mod sockets;
+mod stored;
 mod surface;
 mod websocket;
 mod whole_answers;

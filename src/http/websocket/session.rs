@@ -20,6 +20,7 @@ use crate::protocol::sse::Frame;
 use crate::relay::Earlier;
 use crate::translate::ids::Ids;
 use crate::translate::response_object;
+use crate::translate::rules::field;
 use crate::translate::turn::{Finish, Usage};
 use crate::translate::{Object, Reply, validate};
 
@@ -37,6 +38,8 @@ const LOSSES: [Kind; 3] = [Kind::UpstreamTimeout, Kind::UpstreamUnreachable, Kin
 pub struct Session {
     /// The largest request, with the history it continues.
     max_bytes: usize,
+    /// Others than this socket know responses, too.
+    elsewhere: bool,
     /// Asked for by the latest request that named one.
     model: Option<Value>,
     waiting: VecDeque<Request>,
@@ -76,6 +79,8 @@ struct Request {
 struct Active {
     history: Vec<Arc<Value>>,
     bytes: usize,
+    /// What it continues is known elsewhere, and so is the whole of its history.
+    elsewhere: bool,
     /// What the client sent, for the response that says it was cancelled.
     reply: Reply,
     ids: Ids,
@@ -94,9 +99,10 @@ struct Kept {
 }
 
 impl Session {
-    pub fn new(max_bytes: usize) -> Self {
+    pub fn new(max_bytes: usize, elsewhere: bool) -> Self {
         Self {
             max_bytes,
+            elsewhere,
             model: None,
             waiting: VecDeque::new(),
             active: None,
@@ -166,7 +172,8 @@ impl Session {
             appends,
             bytes,
         } = request;
-        let (mut history, earlier_bytes) = match self.continued(&body, appends)? {
+        let earlier = self.continued(&body, appends)?;
+        let (mut history, earlier_bytes) = match earlier {
             Some(kept) => (kept.history.clone(), kept.bytes),
             None => (Vec::new(), 0),
         };
@@ -183,8 +190,12 @@ impl Session {
             echo: response_object::echo(&body),
             ..Reply::default()
         };
-        let previous = body.shift_remove("previous_response_id").unwrap_or_default();
-        let continues = !previous.is_null() || appends;
+        let elsewhere = earlier.is_none() && !field(&body, "previous_response_id").is_null();
+        let continues = earlier.is_some() || appends;
+        let previous = match elsewhere {
+            true => Value::Null,
+            false => body.shift_remove("previous_response_id").unwrap_or_default(),
+        };
         let warms_up = body.shift_remove("generate").is_some_and(|generate| generate == false);
         let earlier = continues.then(|| Earlier {
             response: previous,
@@ -214,6 +225,7 @@ impl Session {
         self.active = Some(Active {
             history,
             bytes,
+            elsewhere,
             reply,
             ids,
             response: None,
@@ -222,7 +234,7 @@ impl Session {
         Ok(Begun::Call { body, earlier })
     }
 
-    /// The response that a request continues, if it continues one.
+    /// The response of this socket that a request continues, if it continues one.
     fn continued(&self, body: &Object, appends: bool) -> Result<Option<&Kept>, Failure> {
         let id = match body.get("previous_response_id") {
             None | Some(Value::Null) if appends => return Ok(self.kept.back()),
@@ -230,7 +242,10 @@ impl Session {
             Some(id) => id.as_str().unwrap_or_default(),
         };
         let found = self.kept.iter().rev().find(|kept| kept.id == id);
-        found.map(Some).ok_or_else(|| validate::unknown_response(id))
+        match found {
+            None if !self.elsewhere || field(body, "generate") == false => Err(validate::unknown_response(id)),
+            found => Ok(found),
+        }
     }
 
     /// Takes note of an event of the active turn on its way to the client; gives it as a frame of the socket's.
@@ -260,7 +275,9 @@ impl Session {
 
     /// The active turn has its answer: from now on it can be continued.
     fn finish(&mut self, mut response: Value) {
-        let Some(active) = &mut self.active else { return };
+        let Some(active) = self.active.as_mut().filter(|active| !active.elsewhere) else {
+            return;
+        };
         let (Value::String(id), Value::Array(output)) = (response["id"].take(), response["output"].take()) else {
             return;
         };

@@ -3,7 +3,7 @@
 use super::*;
 
 fn session() -> Session {
-    Session::new(32 << 20)
+    Session::new(32 << 20, false)
 }
 
 fn ids() -> Ids {
@@ -257,7 +257,7 @@ fn only_the_latest_responses_are_kept() {
 
 #[test]
 fn a_history_that_has_grown_too_long_is_refused() {
-    let mut session = Session::new(1000);
+    let mut session = Session::new(1000, false);
     called(&mut session, &create(json!({"model": "m", "input": "x".repeat(600)})));
     complete(&mut session, "resp_1", json!([{"text": "y".repeat(200)}]));
     let frame = create(json!({"input": "z".repeat(200), "previous_response_id": "resp_1"}));
