@@ -429,6 +429,7 @@ fn every_setting_has_an_effect() {
             ("upstream.account_type", _) => "business".into(),
             ("models.fallback", _) => "off".into(),
             ("responses.overflow_as_stream", _) => "never".into(),
+            ("responses.store", _) => "memory".into(),
             ("log.format", _) => "json".into(),
             ("web_search.mode", _) => "via_responses".into(),
             ("models.aliases", _) => "{ a = \"b\" }".into(),

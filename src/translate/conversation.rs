@@ -145,7 +145,7 @@ mod tests {
         let reference = |id: &str| json!({"type": "item_reference", "id": id});
         let mut request = object(json!({"input": [reference("rs_1"), reference("msg_a"), reference("msg_z")]}));
         assert_eq!(references(&request), ["rs_1", "msg_a", "msg_z"]);
-        resolve(&mut request, &[response.clone()]);
+        resolve(&mut request, std::slice::from_ref(&response));
         let expected = json!([response["output"][1], response["output"][0], reference("msg_z")]);
         assert_eq!(request["input"], expected);
     }
