@@ -63,9 +63,14 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bind { source, .. } => match source.kind() {
-                std::io::ErrorKind::AddrInUse => Some("another program uses that port; choose one with --port".into()),
+                std::io::ErrorKind::AddrInUse => {
+                    Some("another program, or another proxy, uses that port; choose one with --port".into())
+                }
                 std::io::ErrorKind::PermissionDenied => {
                     Some("ports below 1024 are reserved; choose another with --port".into())
+                }
+                std::io::ErrorKind::AddrNotAvailable => {
+                    Some("this machine has no such address; choose one of its own with --host".into())
                 }
                 _ => None,
             },

@@ -129,7 +129,7 @@ struct Keeper {
     last_try: Option<Instant>,
     /// When upstream refused our credential of late.
     refusals: Vec<Instant>,
-    /// No exchange on demand before this.
+    /// No refusal by Copilot is reason for an exchange before this. What GitHub itself says has pauses of its own.
     closed_until: Option<Instant>,
     circuit: Duration,
 }
@@ -169,9 +169,6 @@ impl Keeper {
 
     /// Whether a caller's need is reason enough for an exchange now.
     fn may_try(&self, now: Instant) -> bool {
-        if self.closed_until.is_some_and(|until| now < until) {
-            return false;
-        }
         let (Some(error), Some(last)) = (&self.last_error, self.last_try) else {
             return true;
         };
@@ -232,7 +229,7 @@ impl Keeper {
         else {
             return false;
         };
-        if held.refused {
+        if held.refused || self.closed_until.is_some_and(|until| now < until) {
             return false;
         }
         self.refusals.retain(|&at| now < at + REFUSAL_WINDOW);
@@ -264,6 +261,7 @@ impl Keeper {
     fn confirm(&mut self) {
         self.refusals.clear();
         self.circuit = Duration::ZERO;
+        self.closed_until = None;
     }
 
     fn snapshot(&self, refreshing: bool, now: Instant) -> Snapshot {
@@ -555,17 +553,51 @@ mod tests {
         }
     }
 
+    /// Three refusals in a row, each of a fresh credential.
+    fn refused_thrice(keeper: &mut Keeper, at: Instant) {
+        for fetched in [true, true, false] {
+            keeper.succeeded(got(), at, 0.0);
+            assert_eq!(keeper.invalidate(keeper.generation, "", at), fetched);
+        }
+    }
+
     #[test]
     fn three_refusals_in_a_row_open_the_circuit() {
         let (mut keeper, start) = (Keeper::default(), Instant::now());
-        for generation in 1..=2 {
-            keeper.succeeded(got(), start, 0.0);
-            assert!(keeper.invalidate(generation, "", start));
+        refused_thrice(&mut keeper, start);
+        assert!(matches!(keeper.look_up(start), Lookup::Have(_)));
+        assert!(!keeper.invalidate(3, "", start + Duration::from_secs(1)));
+        assert!(!keeper.invalidate(3, "", start + Duration::from_secs(59)));
+        assert!(keeper.invalidate(3, "", start + MINUTE));
+    }
+
+    #[test]
+    fn a_circuit_stays_open_longer_each_time() {
+        let (mut keeper, mut now) = (Keeper::default(), Instant::now());
+        for minutes in [1, 2, 4, 5, 5] {
+            refused_thrice(&mut keeper, now);
+            now += minutes * MINUTE;
+            assert!(!keeper.invalidate(keeper.generation, "", now - Duration::from_secs(1)));
         }
-        keeper.succeeded(got(), start, 0.0);
-        assert!(!keeper.invalidate(3, "", start));
-        assert!(!keeper.may_try(start + Duration::from_secs(59)));
-        assert!(keeper.may_try(start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_open_circuit_does_not_keep_from_signing_in_again() {
+        let (mut keeper, start) = (Keeper::default(), Instant::now());
+        refused_thrice(&mut keeper, start);
+        // A short credential comes to its end before the circuit does.
+        keeper.succeeded(
+            Exchanged {
+                valid_for: Duration::from_secs(12),
+                ..got()
+            },
+            start,
+            0.0,
+        );
+        let end = start + Duration::from_secs(12);
+        keeper.failed(error(true), end, 0.5);
+        assert!(matches!(keeper.look_up(end), Lookup::Sorry(_)));
+        assert!(matches!(keeper.look_up(end + ON_DEMAND_PAUSE), Lookup::Fetch));
     }
 
     fn counting(calls: Rc<Cell<u32>>, fails: u32) -> Exchange {

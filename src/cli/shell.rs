@@ -120,13 +120,17 @@ fn set_in_cmd(name: &str, value: &str) -> String {
     }
 }
 
+/// cmd looks for variables before it looks for carets: a caret after each `%` makes every name one that is not set, and
+/// what stands between such signs is then left as it is.
 fn carets(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
+    let mut after_percent = false;
     for letter in value.chars() {
-        if "^&|<>()\"%!".contains(letter) {
+        if after_percent || "^&|<>()\"%!".contains(letter) {
             text.push('^');
         }
         text.push(letter);
+        after_percent = letter == '%';
     }
     text
 }
@@ -184,6 +188,10 @@ mod tests {
         assert_eq!(
             Shell::Cmd.command(&[("A", "50%\"&b".into())], "c"),
             "set A=50^%^\"^&b&& c"
+        );
+        assert_eq!(
+            Shell::Cmd.command(&[("A", "%PATH:a=b%x".into())], "c"),
+            "set A=^%^PATH:a=b^%^x&& c"
         );
     }
 

@@ -11,7 +11,6 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::actors::approval::Pending;
 use crate::server::MakeAsker;
 
 /// Whoever reads keys holds it: a question must not take those meant for a list.
@@ -41,37 +40,6 @@ pub fn restore() {
     unix::restore();
 }
 
-fn question(pending: &Pending) -> String {
-    format!(
-        "\nMay this request be sent?\n  model   {}\n  client  {}\n  size    {}, about {} tokens",
-        pending.model,
-        pending.client,
-        size(pending.bytes),
-        pending.estimated_tokens,
-    )
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} bytes"),
-        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
-    }
-}
-
-fn prompt(seconds_left: u64) -> String {
-    format!("  y: send it   n: refuse it   ({seconds_left} s left) ")
-}
-
-/// What a key means; Enter and everything else mean nothing.
-fn answer(key: u8) -> Option<bool> {
-    match key {
-        b'y' | b'Y' => Some(true),
-        b'n' | b'N' => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(unix)]
 mod unix {
     use std::io::{IsTerminal, stdin};
@@ -84,7 +52,7 @@ mod unix {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
-    use super::{answer, keyboard, prompt, question};
+    use super::keyboard;
     use crate::actors::approval::{ApprovalActor, Asker, Decide, Pending};
     use crate::cli::tell;
     use crate::server::{MakeAsker, Signals};
@@ -276,38 +244,69 @@ mod unix {
         STOPPING.store(true, Ordering::Relaxed);
         restore();
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn question(pending: &Pending) -> String {
+        format!(
+            "\nMay this request be sent?\n  model   {}\n  client  {}\n  size    {}, about {} tokens",
+            pending.model,
+            pending.client,
+            size(pending.bytes),
+            pending.estimated_tokens,
+        )
+    }
 
-    #[test]
-    fn only_y_and_n_are_answers() {
-        assert_eq!(
-            (answer(b'y'), answer(b'Y'), answer(b'n'), answer(b'N')),
-            (Some(true), Some(true), Some(false), Some(false))
-        );
-        for key in [b'\n', b'\r', b' ', b'q', 0x1b, 0xc3] {
-            assert_eq!(answer(key), None);
+    fn size(bytes: usize) -> String {
+        match bytes {
+            0..1024 => format!("{bytes} bytes"),
+            1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+            _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         }
     }
 
-    #[test]
-    fn a_question_names_everything_but_the_prompt() {
-        let pending = Pending {
-            id: 1,
-            model: "gpt-5-mini".into(),
-            client: "claude-cli/2.1".into(),
-            bytes: 86_016,
-            estimated_tokens: 21_000,
-            age_secs: 0,
-            expires_in_secs: 120,
-        };
-        let text = question(&pending) + &prompt(pending.expires_in_secs);
-        for word in ["gpt-5-mini", "claude-cli/2.1", "84.0 KiB", "21000 tokens", "120 s left"] {
-            assert!(text.contains(word), "{text}");
+    fn prompt(seconds_left: u64) -> String {
+        format!("  y: send it   n: refuse it   ({seconds_left} s left) ")
+    }
+
+    /// What a key means; Enter and everything else mean nothing.
+    fn answer(key: u8) -> Option<bool> {
+        match key {
+            b'y' | b'Y' => Some(true),
+            b'n' | b'N' => Some(false),
+            _ => None,
         }
-        assert_eq!((size(12), size(3 << 20)), ("12 bytes".into(), "3.0 MiB".into()));
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_y_and_n_are_answers() {
+            assert_eq!(
+                (answer(b'y'), answer(b'Y'), answer(b'n'), answer(b'N')),
+                (Some(true), Some(true), Some(false), Some(false))
+            );
+            for key in [b'\n', b'\r', b' ', b'q', 0x1b, 0xc3] {
+                assert_eq!(answer(key), None);
+            }
+        }
+
+        #[test]
+        fn a_question_names_everything_but_the_prompt() {
+            let pending = Pending {
+                id: 1,
+                model: "gpt-5-mini".into(),
+                client: "claude-cli/2.1".into(),
+                bytes: 86_016,
+                estimated_tokens: 21_000,
+                age_secs: 0,
+                expires_in_secs: 120,
+            };
+            let text = question(&pending) + &prompt(pending.expires_in_secs);
+            for word in ["gpt-5-mini", "claude-cli/2.1", "84.0 KiB", "21000 tokens", "120 s left"] {
+                assert!(text.contains(word), "{text}");
+            }
+            assert_eq!((size(12), size(3 << 20)), ("12 bytes".into(), "3.0 MiB".into()));
+        }
     }
 }

@@ -28,6 +28,9 @@ impl Error {
             Self::Read { .. } => "make the file readable, or choose another --data-dir".into(),
             Self::Damaged { .. } => "sign in again with `copilot-proxy auth`".into(),
             Self::Directory { .. } => "remove it, or choose another --data-dir".into(),
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "make room on its disk, or choose another with --data-dir or COPILOT_PROXY_DATA_DIR".into()
+            }
             Self::Write { .. } => {
                 "make it writable, or choose another with --data-dir or COPILOT_PROXY_DATA_DIR".into()
             }
@@ -60,7 +63,9 @@ impl Vault {
         if self.path().is_dir() {
             return Err(directory(&self.path()));
         }
-        self.draft().map(drop).map_err(|source| self.cannot_write(source))
+        // A full disk still takes an empty file.
+        let stored = || self.draft()?.write_all(&[b' '; LONGEST]);
+        stored().map_err(|source| self.cannot_write(source))
     }
 
     /// Stores a token in place of the one before. Whoever reads meanwhile finds the old or the new, never half of one.
@@ -204,5 +209,18 @@ mod tests {
             "{error}"
         );
         assert!(error.hint().contains("--data-dir"));
+    }
+
+    #[test]
+    fn a_full_disk_wants_room() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(Vault::new("data").cannot_write(full).hint().starts_with("make room"));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(
+            Vault::new("data")
+                .cannot_write(denied)
+                .hint()
+                .starts_with("make it writable")
+        );
     }
 }
