@@ -23,6 +23,7 @@ pub mod catalogue;
 pub mod dashboard;
 mod encoding;
 pub mod error;
+pub mod gemini;
 pub mod generate;
 pub mod guard;
 pub mod identity;
@@ -100,8 +101,9 @@ pub fn routes(config: &mut ServiceConfig) {
             .service(door(&at("/messages"), Method::POST, generate::messages))
             .service(door(&at("/messages/count_tokens"), Method::POST, measure::messages))
             .service(door(&at("/embeddings"), Method::POST, generate::embeddings))
+            .configure(|config| google(config, base))
             .service(page(&at("/models"), models::list))
-            .service(page(&at("/models/{id:.*}"), models::one))
+            .service(page(&at("/models/{model:.*}"), models::one))
             .service(page(&at("/usage"), usage::usage))
             .service(page(&at("/token"), usage::token))
             .service(page(&at("/livez"), status::alive))
@@ -112,10 +114,22 @@ pub fn routes(config: &mut ServiceConfig) {
             .service(door(&at("/api/event_logging/batch"), Method::POST, status::swallow))
             .service(door(&at("/api/event_logging/v2/batch"), Method::POST, status::swallow));
     }
+    google(config, "/v1beta");
     config
+        .service(page("/v1beta/models", gemini::models))
+        .service(page("/v1beta/models/{model:[^:]+}", gemini::model))
         .service(page("/", dashboard::root))
         .service(page("/v1", dashboard::root));
     config.configure(dashboard::routes).configure(admin::routes);
+}
+
+/// What Google's clients ask of a model: the method follows its name, by a colon or by a slash.
+fn google(config: &mut ServiceConfig, base: &str) {
+    let at = |method: &str| format!("{base}/models/{{model:.+}}{{by:[:/]}}{method}");
+    config
+        .service(door(&at("generateContent"), Method::POST, gemini::whole))
+        .service(door(&at("streamGenerateContent"), Method::POST, gemini::stream))
+        .service(door(&at("countTokens"), Method::POST, gemini::count));
 }
 
 /// A resource that answers one method and names it to whoever tries another.

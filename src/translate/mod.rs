@@ -43,6 +43,7 @@ pub mod rules;
 pub mod stops;
 pub mod tally;
 pub mod to_chat;
+pub mod to_gemini;
 pub mod to_messages;
 pub mod to_responses;
 pub mod turn;

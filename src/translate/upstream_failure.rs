@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::{Dialect, Protocol};
 
 /// The longest sentence that is passed on, in bytes.
 const LONGEST: usize = 4096;
@@ -62,7 +62,9 @@ pub fn in_stream(error: &Value) -> Failure {
 }
 
 /// The failure in the words this protocol's clients act on: how each is told that its prompt is too long.
-pub fn for_client(mut failure: Failure, client: Protocol) -> Failure {
+pub fn for_client(mut failure: Failure, client: impl Into<Dialect>) -> Failure {
+    // Gemini's clients act on no words of their own.
+    let client = client.into().travels_as();
     match failure.kind {
         Kind::ContextOverflow => {
             failure.message = overflow(&failure.message, client);
