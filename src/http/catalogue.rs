@@ -68,7 +68,7 @@ pub fn google(names: &Names, choice: Choice) -> Value {
 /// One model as Google's SDKs know it.
 pub fn google_item(id: &str, model: &Model) -> Value {
     let methods: &[&str] = match model.kind {
-        Kind::Embeddings => &[],
+        Kind::Embeddings => &["embedContent"],
         _ => &["generateContent", "countTokens"],
     };
     json!({

@@ -23,6 +23,22 @@ pub async fn stream(request: HttpRequest, payload: web::Payload, doors: web::Dat
     answer(true, request, payload, doors).await
 }
 
+/// `POST …:embedContent`, `…:batchEmbedContents`
+pub async fn embed(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
+    let (relay, model) = (doors.relay.clone(), model_of(&request));
+    generate::serve(
+        (Gemini, Framing::Array),
+        request,
+        payload,
+        doors,
+        async move |mut call: Call| {
+            call.body.insert("model".into(), json!(model));
+            relay.embed(call).await
+        },
+    )
+    .await
+}
+
 async fn answer(stream: bool, request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
     let (relay, model) = (doors.relay.clone(), model_of(&request));
     let framing = match query(&request, "alt").as_deref() {
@@ -86,7 +102,13 @@ fn model_of(request: &HttpRequest) -> String {
 
 /// Whether one of Google's clients asks: no other comes to these paths, but to the list of models.
 pub(super) fn is_asked(path: &str, headers: &HeaderMap) -> bool {
-    const METHODS: [&str; 3] = ["generateContent", "streamGenerateContent", "countTokens"];
+    const METHODS: [&str; 5] = [
+        "generateContent",
+        "streamGenerateContent",
+        "countTokens",
+        "embedContent",
+        "batchEmbedContents",
+    ];
     let within = |base: &str| {
         path.strip_prefix(base)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

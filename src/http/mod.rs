@@ -129,7 +129,9 @@ fn google(config: &mut ServiceConfig, base: &str) {
     config
         .service(door(&at("generateContent"), Method::POST, gemini::whole))
         .service(door(&at("streamGenerateContent"), Method::POST, gemini::stream))
-        .service(door(&at("countTokens"), Method::POST, gemini::count));
+        .service(door(&at("countTokens"), Method::POST, gemini::count))
+        .service(door(&at("embedContent"), Method::POST, gemini::embed))
+        .service(door(&at("batchEmbedContents"), Method::POST, gemini::embed));
 }
 
 /// A resource that answers one method and names it to whoever tries another.

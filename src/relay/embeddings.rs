@@ -6,7 +6,7 @@ use super::error::{of_upstream, passed_on};
 use super::journal::Journal;
 use super::{Answer, Call, Error, Relay};
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::json;
+use crate::protocol::{Dialect, json};
 use crate::routing;
 use crate::translate::{Heard, embeddings, turn};
 use crate::upstream::copilot::{self, Endpoint};
@@ -39,7 +39,12 @@ impl Relay {
                 .push_str(&format!("; embeddings come from {}", able.join(", ")));
             return Err(failure.into());
         }
-        let asked = embeddings::request(&call.body, model)?;
+        let gemini = call.client.dialect == Dialect::Gemini;
+        let asked = if gemini {
+            embeddings::request(&embeddings::of_gemini(&call.body), model)?
+        } else {
+            embeddings::request(&call.body, model)?
+        };
         self.admit(call, &target, journal).await?;
         journal.sets_out("embeddings".into());
         let body = json::text(&asked.body, call.text.len());
@@ -71,6 +76,11 @@ impl Relay {
             usage,
             ..Heard::default()
         });
+        let body = if gemini {
+            embeddings::for_gemini(body, &call.body)
+        } else {
+            body
+        };
         Ok(Answer::Whole {
             headers,
             body: body.to_string(),

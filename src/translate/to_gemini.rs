@@ -17,7 +17,7 @@ use super::ids::Ids;
 use super::rules::tools::{Call, Input};
 use super::stops::{Stops, Watched};
 use super::turn::{Event, Finish, ToolKey, ToolKind, Usage};
-use super::{Kept, Reply, Writer};
+use super::{Kept, Reply, Writer, upstream_failure};
 use crate::protocol::Dialect;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
@@ -276,6 +276,7 @@ impl Writer for ToGemini {
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
         if !std::mem::replace(&mut self.over, true) {
+            let failure = upstream_failure::for_client(failure.clone(), Dialect::Gemini);
             out.push(Frame::data(failure.body(Dialect::Gemini, "").to_string()));
         }
     }
@@ -308,4 +309,132 @@ fn metadata(usage: &Usage) -> Value {
         "cachedContentTokenCount": usage.cached.unwrap_or(0),
         "totalTokenCount": input.saturating_add(output),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::failure::Kind;
+
+    fn written(reply: Reply, events: Vec<Event>) -> Vec<Value> {
+        let (mut writer, mut out) = (ToGemini::new(reply, Ids::new("req_1", 1)), Vec::new());
+        let start = Event::Start {
+            upstream_id: String::new(),
+            created: None,
+        };
+        for event in std::iter::once(start).chain(events) {
+            writer.feed(event, &mut out).unwrap();
+        }
+        writer.end(&mut out);
+        assert!(writer.is_over());
+        out.iter()
+            .map(|frame| serde_json::from_slice(&frame.data).unwrap())
+            .collect()
+    }
+
+    fn parts(chunks: &[Value]) -> Vec<Value> {
+        let part = |chunk: &Value| chunk["candidates"][0]["content"]["parts"][0].clone();
+        chunks.iter().map(part).collect()
+    }
+
+    fn call(key: ToolKey, arguments: &str, complete: bool) -> [Event; 3] {
+        [
+            Event::ToolOpen {
+                key,
+                id: format!("call_{key}"),
+                name: "f".into(),
+                kind: ToolKind::Function,
+            },
+            Event::ToolArgs {
+                key,
+                piece: arguments.into(),
+            },
+            Event::ToolClose { key, complete },
+        ]
+    }
+
+    fn seal() -> Event {
+        Event::ReasonSeal {
+            state: Some("cpx1.n.e30.".into()),
+        }
+    }
+
+    #[test]
+    fn state_that_comes_late_stands_on_the_first_call() {
+        let calls = [call(0, r#"{"a":1}"#, true), call(1, "", true)].into_iter().flatten();
+        let events = calls.chain([seal(), Event::Finish(Finish::ToolCalls)]).collect();
+        let chunks = written(Reply::default(), events);
+        let signature = STANDARD.encode("cpx1.n.e30.");
+        assert_eq!(
+            parts(&chunks),
+            [
+                json!({"functionCall": {"id": "call_0", "name": "f", "args": {"a": 1}}, "thoughtSignature": signature}),
+                json!({"functionCall": {"id": "call_1", "name": "f", "args": {}}}),
+                json!({"text": ""}),
+            ]
+        );
+        assert_eq!(chunks[2]["candidates"][0]["finishReason"], "STOP");
+    }
+
+    #[test]
+    fn state_that_no_call_takes_along_stands_on_the_last_text() {
+        let events = vec![Event::Text("a".into()), seal(), seal(), Event::Finish(Finish::Stop)];
+        let last = parts(&written(Reply::default(), events)).pop().unwrap();
+        let signature = STANDARD.decode(last["thoughtSignature"].as_str().unwrap()).unwrap();
+        let carriers = Carrier::all(std::str::from_utf8(&signature).unwrap());
+        assert_eq!((&last["text"], carriers.len()), (&json!(""), 2));
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_is_not_made() {
+        let events = call(0, r#"{"a":"#, false)
+            .into_iter()
+            .chain([Event::Finish(Finish::Length)]);
+        let chunks = written(Reply::default(), events.collect());
+        assert_eq!(parts(&chunks), [json!({"text": ""})]);
+        assert_eq!(chunks[0]["candidates"][0]["finishReason"], "MAX_TOKENS");
+    }
+
+    #[test]
+    fn a_stop_sequence_is_watched_for_where_upstream_cannot() {
+        let reply = Reply {
+            stops: vec!["END".into()],
+            ..Reply::default()
+        };
+        let chunks = written(reply, ["a E", "ND b"].map(|text| Event::Text(text.into())).into());
+        assert_eq!(parts(&chunks), [json!({"text": "a "}), json!({"text": ""})]);
+    }
+
+    #[test]
+    fn thoughts_are_counted_beside_the_answer() {
+        let usage = Usage {
+            input: Some(10),
+            cached: Some(4),
+            output: Some(7),
+            reasoning: Some(5),
+            ..Usage::default()
+        };
+        let chunks = written(Reply::default(), vec![Event::Finish(Finish::Stop), Event::Usage(usage)]);
+        assert_eq!(
+            chunks[0]["usageMetadata"],
+            json!({"promptTokenCount": 10, "candidatesTokenCount": 2, "thoughtsTokenCount": 5,
+                "cachedContentTokenCount": 4, "totalTokenCount": 17})
+        );
+    }
+
+    #[test]
+    fn a_failure_is_told_once_in_googles_shape() {
+        let (mut writer, mut out) = (ToGemini::new(Reply::default(), Ids::new("req_1", 1)), Vec::new());
+        for _ in 0..2 {
+            writer.fail(&Failure::new(Kind::UpstreamTimeout, "too slow"), &mut out);
+        }
+        let told: Vec<Value> = out
+            .iter()
+            .map(|frame| serde_json::from_slice(&frame.data).unwrap())
+            .collect();
+        assert_eq!(
+            told,
+            [json!({"error": {"code": 504, "message": "too slow", "status": "DEADLINE_EXCEEDED"}})]
+        );
+    }
 }

@@ -55,7 +55,7 @@ pub fn countable(mut body: Object) -> Result<Object, Failure> {
 }
 
 /// A field by either spelling.
-fn get<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(in crate::translate) fn get<'a>(value: &'a Value, name: &str) -> &'a Value {
     let mut fields = value.as_object().into_iter().flatten();
     fields
         .find(|(key, _)| *key == name || plain(key).eq(plain(name)))
@@ -70,7 +70,7 @@ fn plain(name: &str) -> impl Iterator<Item = u8> {
 }
 
 /// The elements of a list, or the one that stands for a list of one.
-fn each(value: &Value) -> &[Value] {
+pub(in crate::translate) fn each(value: &Value) -> &[Value] {
     match value {
         Value::Array(list) => list,
         Value::Null => &[],
@@ -79,7 +79,7 @@ fn each(value: &Value) -> &[Value] {
 }
 
 /// A number, in quotes or not.
-fn number(value: &Value) -> Option<Value> {
+pub(in crate::translate) fn number(value: &Value) -> Option<Value> {
     match value {
         Value::Number(_) => Some(value.clone()),
         Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_number),
@@ -493,5 +493,132 @@ fn thinking(config: &Value, out: &mut Object) {
     }
     if get(config, "includeThoughts") != true {
         out.insert("reasoning".into(), json!({"exclude": true}));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::translate::rules::any_json;
+
+    fn asked(body: Value) -> Value {
+        Value::Object(request(body.as_object().unwrap().clone()).unwrap())
+    }
+
+    fn history(contents: Value) -> Vec<Value> {
+        each(&asked(json!({"contents": contents}))["messages"]).to_vec()
+    }
+
+    #[test]
+    fn either_spelling_is_read_but_never_inside_what_is_the_users() {
+        let schema = json!({"type": "OBJECT", "properties": {"max_items": {"type": "STRING"}}});
+        let body = json!({"contents": {"parts": {"text": "a"}},
+            "tools": {"function_declarations": {"name": "f", "parameters": schema}},
+            "generation_config": {"max_output_tokens": "7"}});
+        let out = asked(body);
+        assert_eq!(out["messages"], json!([{"role": "user", "content": "a"}]));
+        let parameters = json!({"type": "object", "properties": {"max_items": {"type": "string"}}});
+        assert_eq!(out["tools"][0]["function"]["parameters"], parameters);
+        assert_eq!(out["max_tokens"], 7);
+    }
+
+    #[test]
+    fn results_without_ids_answer_the_oldest_call_of_their_name() {
+        let call = |name: &str| json!({"functionCall": {"name": name, "args": {}}});
+        let result = |name: &str, text: &str| json!({"functionResponse": {"id": "own", "name": name, "response": {"result": text}}});
+        let messages = history(json!([
+            {"parts": [{"text": "go"}]},
+            {"role": "model", "parts": [call("f"), call("g"), call("f")]},
+            {"role": "user", "parts": [result("g", "2"), result("f", "1"), result("f", "3")]},
+        ]));
+        let told: Vec<(&str, &str)> = messages[2..]
+            .iter()
+            .map(|message| {
+                (
+                    message["tool_call_id"].as_str().unwrap(),
+                    message["content"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(told, [("call_g1_0", "1"), ("call_g1_1", "2"), ("call_g1_2", "3")]);
+    }
+
+    #[test]
+    fn a_call_without_a_result_gets_one() {
+        let messages = history(json!([
+            {"parts": [{"text": "go"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f"}}]},
+            {"parts": [{"text": "well?"}]},
+        ]));
+        let roles: Vec<&str> = messages.iter().filter_map(|message| message["role"].as_str()).collect();
+        assert_eq!(roles, ["user", "assistant", "tool", "user"]);
+        assert_eq!(messages[2]["content"], STYLE.no_result);
+    }
+
+    #[test]
+    fn a_signature_of_ours_comes_back_in_any_alphabet_and_googles_own_not_at_all() {
+        let ours = "cpx1.n.e30.~~~???";
+        let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(ours);
+        let standard = base64::engine::general_purpose::STANDARD.encode(ours);
+        for (signature, carried) in [
+            (ours, Some(ours)),
+            (&url_safe, Some(ours)),
+            (&standard, Some(ours)),
+            ("CpcBAdHtim9", None),
+            ("skip_thought_signature_validator", None),
+        ] {
+            let part = json!({"text": "a", "thoughtSignature": signature});
+            let messages = history(json!([{"role": "model", "parts": [part]}]));
+            assert_eq!(messages[0]["reasoning_opaque"].as_str(), carried, "{signature}");
+        }
+    }
+
+    #[test]
+    fn what_thinking_is_asked_for() {
+        let of = |config: Value| {
+            let out = asked(
+                json!({"contents": [{"parts": [{"text": "a"}]}], "generationConfig": {"thinkingConfig": config}}),
+            );
+            (
+                out["reasoning_effort"].clone(),
+                out["thinking_budget"].clone(),
+                out["reasoning"]["exclude"] == true,
+            )
+        };
+        assert_eq!(of(json!({"thinkingBudget": 0})), (json!("none"), Value::Null, true));
+        assert_eq!(
+            of(json!({"thinkingBudget": -1, "includeThoughts": true})),
+            (Value::Null, Value::Null, false)
+        );
+        assert_eq!(of(json!({"thinking_budget": 2000})), (Value::Null, json!(2000), true));
+        assert_eq!(of(json!({"thinkingLevel": "HIGH"})), (json!("high"), Value::Null, true));
+        assert_eq!(
+            of(json!({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"})),
+            (Value::Null, Value::Null, true)
+        );
+    }
+
+    #[test]
+    fn text_comes_inline_too() {
+        let data = base64::engine::general_purpose::URL_SAFE.encode("wörter?>");
+        let messages = history(json!([{"parts": [{"inlineData": {"mimeType": "text/plain", "data": data}}]}]));
+        assert_eq!(messages[0]["content"], "wörter?>");
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(contents in any_json(), config in any_json(), tools in any_json(), part in any_json()) {
+            for (role, key) in [("user", "inlineData"), ("user", "functionResponse"), ("model", "functionCall"), ("user", "fileData")] {
+                let body = json!({"contents": [{"role": role, "parts": [part, {key: part}]}],
+                    "generationConfig": config, "tools": [{"functionDeclarations": tools}], "toolConfig": config});
+                let _ = request(body.as_object().unwrap().clone());
+            }
+            let body = json!({"contents": contents, "systemInstruction": contents, "generationConfig": {"thinkingConfig": config,
+                "responseMimeType": "application/json", "responseSchema": contents}, "generateContentRequest": part});
+            let _ = request(body.as_object().unwrap().clone());
+            let _ = countable(body.as_object().unwrap().clone());
+        }
     }
 }
