@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::generate::{self, client_of};
 use super::models::choice;
-use super::sse::Framing;
+use super::sse::{Framing, Pen};
 use super::{Doors, body, catalogue, error};
 use crate::protocol::Dialect::Gemini;
 use crate::protocol::failure::Failure;
@@ -27,7 +27,7 @@ pub async fn stream(request: HttpRequest, payload: web::Payload, doors: web::Dat
 pub async fn embed(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
     let (relay, model) = (doors.relay.clone(), model_of(&request));
     generate::serve(
-        (Gemini, Framing::Array),
+        Pen::new(Gemini, Framing::Array),
         request,
         payload,
         doors,
@@ -46,7 +46,7 @@ async fn answer(stream: bool, request: HttpRequest, payload: web::Payload, doors
         _ => Framing::Array,
     };
     generate::serve(
-        (Gemini, framing),
+        Pen::new(Gemini, framing),
         request,
         payload,
         doors,

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::{FutureExt, stream};
 
-use super::sse::{Framing, Pen};
+use super::sse::Pen;
 use super::{Doors, body, error, identity};
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::{Dialect, Protocol};
@@ -75,29 +75,16 @@ pub async fn no_stored_response(request: HttpRequest) -> HttpResponse {
     error::response(&request, Protocol::Responses, &failure.with_code("response_not_found"))
 }
 
-/// Who is answered, and how a stream is framed for it.
-pub(super) struct Told(Dialect, Framing);
-
-impl From<Protocol> for Told {
-    fn from(protocol: Protocol) -> Self {
-        Self(protocol.into(), Framing::Events)
-    }
-}
-
-impl From<(Dialect, Framing)> for Told {
-    fn from((dialect, framing): (Dialect, Framing)) -> Self {
-        Self(dialect, framing)
-    }
-}
-
+/// Reads the request, asks, and writes the answer as this client reads it.
 pub(super) async fn serve(
-    client: impl Into<Told>,
+    pen: impl Into<Pen>,
     request: HttpRequest,
     payload: web::Payload,
     doors: web::Data<Doors>,
     ask: impl AsyncFnOnce(Call) -> Result<Answer, relay::Error>,
 ) -> HttpResponse {
-    let Told(client, framing) = client.into();
+    let pen = pen.into();
+    let client = pen.client;
     let answered = async {
         let sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
         let answered = ask(Call {
@@ -111,7 +98,7 @@ pub(super) async fn serve(
         answered
     };
     match contained(answered).await {
-        Ok(answer) => render(Pen::new(client, framing), answer),
+        Ok(answer) => render(pen, answer),
         Err(refused) => {
             let mut response = error::response(&request, client, &refused.failure);
             for (name, value) in pairs(&refused.headers) {
@@ -254,8 +241,7 @@ mod tests {
         let time = async move { heard.notified().await };
         let flow = Box::new(with_a_bug(Actors::clone(&actors), permit, time));
         let headers = Vec::new();
-        let pen = Pen::new(Protocol::Chat.into(), Framing::Events);
-        render(pen, Answer::Stream { headers, flow })
+        render(Protocol::Chat.into(), Answer::Stream { headers, flow })
     }
 
     #[actix_web::test]

@@ -17,12 +17,18 @@ pub enum Framing {
 
 /// Writes one stream.
 pub struct Pen {
-    client: Dialect,
+    pub(super) client: Dialect,
     framing: Framing,
     /// The array is open.
     begun: bool,
     /// The array is closed.
     ended: bool,
+}
+
+impl From<Protocol> for Pen {
+    fn from(client: Protocol) -> Self {
+        Self::new(client.into(), Framing::Events)
+    }
 }
 
 impl Pen {

@@ -1,5 +1,7 @@
 //! Texts into vectors: the one call that is no turn of a model.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::error::{of_upstream, passed_on};
@@ -40,11 +42,12 @@ impl Relay {
             return Err(failure.into());
         }
         let gemini = call.client.dialect == Dialect::Gemini;
-        let asked = if gemini {
-            embeddings::request(&embeddings::of_gemini(&call.body), model)?
+        let question = if gemini {
+            Cow::Owned(embeddings::of_gemini(&call.body))
         } else {
-            embeddings::request(&call.body, model)?
+            Cow::Borrowed(&call.body)
         };
+        let asked = embeddings::request(&question, model)?;
         self.admit(call, &target, journal).await?;
         journal.sets_out("embeddings".into());
         let body = json::text(&asked.body, call.text.len());

@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// A Gemini client's request as the chat request that it travels as; any other as it is.
-    fn as_travelling(self) -> Result<Self, Failure> {
+    fn travelling(self) -> Result<Self, Failure> {
         match self.client.dialect {
             Dialect::Of(_) => Ok(self),
             Dialect::Gemini => Ok(Self::of(self.client, gemini_to_chat::request(self.body)?)),
@@ -177,7 +177,7 @@ impl Relay {
 
     /// From the client to the first sign of an answer.
     async fn travel(&self, call: Call, journal: &mut Journal) -> Result<Opened, Error> {
-        let call = call.as_travelling()?;
+        let call = call.travelling()?;
         translate::validate::body(call.client.protocol, &call.body)?;
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());

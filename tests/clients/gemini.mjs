@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { ApiError, FunctionCallingConfigMode, GoogleGenAI, Type } from "@google/genai";
 
 // Reached by Chat, by Messages and by Responses.
-const MODELS = ["gemini-2.5-pro", "claude-haiku-4.5", "gpt-5.4"];
+const MODELS = ["gemini-2.5-pro", "claude-opus-4.6", "gpt-5.4"];
 const ai = new GoogleGenAI({ apiKey: "dummy", httpOptions: { baseUrl: process.env.URL } });
 const weather = {
   name: "get_weather",

@@ -9,7 +9,7 @@ from google.genai import errors, types
 from pydantic import BaseModel
 
 # Reached by Chat, by Messages and by Responses.
-MODELS = ["gemini-2.5-pro", "claude-haiku-4.5", "gpt-5.4"]
+MODELS = ["gemini-2.5-pro", "claude-opus-4.6", "gpt-5.4"]
 CASES = {}
 client = genai.Client(api_key="dummy", http_options=types.HttpOptions(base_url=os.environ["URL"]))
 
