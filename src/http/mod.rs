@@ -1,8 +1,9 @@
 //! The doors: actix-web lives here. No upstream, no translation.
 //!
 //! Each handler parses, calls the relay or asks an actor, and renders. The paths are spelled in [`routes`] and nowhere
-//! else; each exists bare and behind `/v1`, those of Google's clients behind `/v1beta` too. Around all of them, from the outside in: the request's [`identity`], the
-//! path made plain, browser safety ([`guard`]), the client's key ([`caller`]).
+//! else; each exists bare and behind `/v1`, those of Google's clients behind `/v1beta` too. Around all of them, from the
+//! outside in: the request's [`identity`], the path made plain, browser safety ([`guard`]), the client's key
+//! ([`caller`]).
 
 use std::sync::Arc;
 
