@@ -70,9 +70,9 @@ impl Pen {
                 Frame::named("ping", r#"{"type":"ping"}"#).write(&mut bytes);
                 bytes.freeze()
             }
-            (Piece::Heartbeat { .. }, Framing::Events) => Bytes::from_static(KEEPALIVE),
-            // White space is the one thing an array may always hold.
-            (Piece::Heartbeat { .. }, Framing::Array) => Bytes::from_static(b"\n"),
+            // Google's SDK for Python takes a comment for an answer; an empty line is nothing, also to an array.
+            (Piece::Heartbeat { .. }, _) if self.client == Dialect::Gemini => Bytes::from_static(b"\n"),
+            (Piece::Heartbeat { .. }, _) => Bytes::from_static(KEEPALIVE),
         }
     }
 
@@ -86,6 +86,18 @@ impl Pen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_client_gets_a_sign_of_life_that_it_reads_over() {
+        let sign = |client: Dialect, begun| Pen::new(client, Framing::Events).write(&Piece::Heartbeat { begun });
+        assert_eq!(sign(Dialect::Gemini, true), "\n");
+        assert_eq!(sign(Protocol::Chat.into(), true), KEEPALIVE);
+        assert_eq!(sign(Protocol::Messages.into(), false), KEEPALIVE);
+        assert_eq!(
+            sign(Protocol::Messages.into(), true),
+            "event: ping\ndata: {\"type\":\"ping\"}\n\n"
+        );
+    }
 
     #[test]
     fn an_array_is_json_however_it_is_cut() {
