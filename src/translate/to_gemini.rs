@@ -16,6 +16,7 @@ use super::chunk_writer::{self, Fields};
 use super::ids::Ids;
 use super::rules::tools::{Call, Input};
 use super::stops::{Stops, Watched};
+use super::to_chat::base;
 use super::turn::{Event, Finish, ToolKey, ToolKind, Usage};
 use super::{Kept, Reply, Writer, upstream_failure};
 use crate::protocol::Dialect;
@@ -228,9 +229,9 @@ impl Writer for ToGemini {
         }
         match event {
             Event::Start { upstream_id, .. } => {
-                self.id = match upstream_id.as_str() {
-                    "" => self.ids.mint("resp_"),
-                    _ => upstream_id,
+                self.id = match base(&upstream_id) {
+                    "" => self.ids.mint(""),
+                    base => base.to_owned(),
                 };
             }
             Event::Reason(text) => self.reason(&text, out),
