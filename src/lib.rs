@@ -1,4 +1,5 @@
-//! copilot-proxy: your own GitHub Copilot subscription, for every client of the OpenAI and Anthropic APIs.
+//! copilot-proxy: your own GitHub Copilot subscription, for every client of the OpenAI, Anthropic and
+//! Gemini APIs.
 //!
 //! The house, from the top floor down; imports point down only, and two rooms of one floor do not import each other.
 //!

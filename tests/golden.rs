@@ -1,4 +1,4 @@
-//! Golden files of the translation: what becomes of a request on each of the three ways, and what each of the three
+//! Golden files of the translation: what becomes of a request on each of the three ways, and what each of the four
 //! clients gets of an upstream's stream.
 //!
 //! `tests/golden/requests/CLIENT/NAME.json` is a client's request and `NAME.WAY.json` what goes upstream, or how it is
@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use bytes::{Bytes, BytesMut};
-use copilot_proxy::protocol::Protocol;
 use copilot_proxy::protocol::catalog::{Catalog, Model};
 use copilot_proxy::protocol::failure::Failure;
 use copilot_proxy::protocol::sse::{Decoder, Frame};
+use copilot_proxy::protocol::{Dialect, Protocol};
 use copilot_proxy::translate::ids::Ids;
 use copilot_proxy::translate::invariants::{self, Ending};
+use copilot_proxy::translate::request::gemini_to_chat;
 use copilot_proxy::translate::{Context, Hints, Memory, Object, Outgoing, Reply, Tuning, fold, pairs};
 use serde_json::{Value, json};
 
@@ -62,7 +63,7 @@ fn model(way: Protocol) -> Model {
     Model::clone(catalog.get(id).unwrap())
 }
 
-fn outgoing(client: Protocol, way: Protocol, body: &Object) -> Result<Outgoing, Failure> {
+fn outgoing(client: Dialect, way: Protocol, body: &Object) -> Result<Outgoing, Failure> {
     let context = Context {
         model: &model(way),
         requested: "the-model",
@@ -70,11 +71,15 @@ fn outgoing(client: Protocol, way: Protocol, body: &Object) -> Result<Outgoing, 
         memory: &Memory::default(),
         hints: &Hints::default(),
     };
-    pairs::outgoing(client, way, body.clone(), &context)
+    let body = match client {
+        Dialect::Of(_) => body.clone(),
+        Dialect::Gemini => gemini_to_chat::request(body.clone())?,
+    };
+    pairs::outgoing(client.travels_as(), way, body, &context)
 }
 
 /// A failure as the client reads it.
-fn refusal(client: Protocol, failure: &Failure) -> Value {
+fn refusal(client: Dialect, failure: &Failure) -> Value {
     json!({"status": failure.status(client), "body": failure.body(client, "req_1")})
 }
 
@@ -84,7 +89,7 @@ fn pretty(value: &Value) -> String {
 
 #[test]
 fn requests_go_upstream_as_the_golden_files_say() {
-    for client in Protocol::ALL {
+    for client in Dialect::ALL {
         for source in sources(&golden().join("requests").join(client.name()), ".json") {
             let body: Object = serde_json::from_str(&fs::read_to_string(&source).unwrap()).unwrap();
             for way in Protocol::ALL {
@@ -99,20 +104,27 @@ fn requests_go_upstream_as_the_golden_files_say() {
 }
 
 /// A request that declares all the tools which the transcripts use, and wants to see everything.
-fn question(client: Protocol) -> Object {
+fn question(client: Dialect) -> Object {
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
     let body = match client {
-        Protocol::Chat => json!({"model": "the-model", "messages": [{"role": "user", "content": "hi"}], "stream": true,
+        Dialect::Of(Protocol::Chat) => {
+            json!({"model": "the-model", "messages": [{"role": "user", "content": "hi"}], "stream": true,
             "stream_options": {"include_usage": true},
-            "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}]}),
-        Protocol::Messages => json!({"model": "the-model", "messages": [{"role": "user", "content": "hi"}],
+            "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}]})
+        }
+        Dialect::Of(Protocol::Messages) => {
+            json!({"model": "the-model", "messages": [{"role": "user", "content": "hi"}],
             "max_tokens": 8000, "stream": true, "thinking": {"type": "enabled", "budget_tokens": 4000},
             "tools": [{"name": "weather", "input_schema": schema},
-                {"type": "web_search_20250305", "name": "web_search"}]}),
-        Protocol::Responses => json!({"model": "the-model", "input": "hi", "stream": true,
+                {"type": "web_search_20250305", "name": "web_search"}]})
+        }
+        Dialect::Of(Protocol::Responses) => json!({"model": "the-model", "input": "hi", "stream": true,
             "reasoning": {"summary": "auto"},
             "tools": [{"type": "function", "name": "weather", "parameters": schema},
                 {"type": "custom", "name": "apply_patch"}, {"type": "web_search"}]}),
+        Dialect::Gemini => json!({"model": "the-model", "contents": [{"parts": [{"text": "hi"}]}], "stream": true,
+            "generationConfig": {"thinkingConfig": {"includeThoughts": true}},
+            "tools": [{"functionDeclarations": [{"name": "weather", "parametersJsonSchema": schema}]}]}),
     };
     let Value::Object(body) = body else { unreachable!() };
     body
@@ -128,9 +140,9 @@ fn decode(pieces: impl IntoIterator<Item = Bytes>) -> Vec<Frame> {
 }
 
 /// What the way back must know of [`question`], for each pair.
-fn reply(client: Protocol, way: Protocol) -> Reply {
-    static REPLIES: LazyLock<Vec<(Protocol, Protocol, Reply)>> = LazyLock::new(|| {
-        let pairs = Protocol::ALL.map(|client| Protocol::ALL.map(|way| (client, way)));
+fn reply(client: Dialect, way: Protocol) -> Reply {
+    static REPLIES: LazyLock<Vec<(Dialect, Protocol, Reply)>> = LazyLock::new(|| {
+        let pairs = Dialect::ALL.map(|client| Protocol::ALL.map(|way| (client, way)));
         let reply = |(client, way)| (client, way, outgoing(client, way, &question(client)).unwrap().reply);
         pairs.into_iter().flatten().map(reply).collect()
     });
@@ -139,12 +151,12 @@ fn reply(client: Protocol, way: Protocol) -> Reply {
 }
 
 /// What the client gets of an upstream's stream: frames, or the failure before the first of them.
-fn relayed(client: Protocol, way: Protocol, frames: &[Frame]) -> Result<Vec<Frame>, Failure> {
+fn relayed(client: Dialect, way: Protocol, frames: &[Frame]) -> Result<Vec<Frame>, Failure> {
     relayed_as_they_come(client, way, frames.iter().cloned())
 }
 
 fn relayed_as_they_come(
-    client: Protocol,
+    client: Dialect,
     way: Protocol,
     frames: impl Iterator<Item = Frame>,
 ) -> Result<Vec<Frame>, Failure> {
@@ -165,7 +177,7 @@ fn relayed_as_they_come(
     Ok(out)
 }
 
-fn gathered(protocol: Protocol, frames: &[Frame]) -> Result<Value, Failure> {
+fn gathered(protocol: impl Into<Dialect>, frames: &[Frame]) -> Result<Value, Failure> {
     let mut gather = fold::gather(protocol);
     frames.iter().try_for_each(|frame| gather.feed(frame))?;
     gather.finish()
@@ -192,7 +204,7 @@ fn transcripts() -> Vec<(Protocol, PathBuf, Bytes)> {
 fn streams_reach_each_client_as_the_golden_files_say() {
     for (way, source, bytes) in transcripts() {
         let upstream = decode([bytes]);
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             let name = client.name();
             match relayed(client, way, &upstream) {
                 Ok(frames) => {
@@ -241,7 +253,7 @@ fn k166_bytes_cut_anywhere_are_the_same_frames() {
 fn k166_bytes_cut_everywhere_are_the_same_stream_for_every_client() {
     for (way, source, bytes) in transcripts() {
         let upstream = decode([bytes.clone()]);
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             let whole = relayed(client, way, &upstream);
             for end in ["\n", "\r\n", "\r"] {
                 let bytes = with_line_ends(&bytes, end);
@@ -268,7 +280,7 @@ fn a_stream_that_breaks_off_anywhere_is_well_formed_to_its_end() {
     for (way, source, bytes) in transcripts() {
         let upstream = decode([bytes]);
         for length in 0..upstream.len() {
-            for client in Protocol::ALL {
+            for client in Dialect::ALL {
                 if let Ok(frames) = relayed(client, way, &upstream[..length]) {
                     let checked = invariants::check(client, &frames);
                     assert!(
@@ -295,7 +307,7 @@ fn a_stream_in_disorder_is_well_formed_to_its_end() {
             more.insert(at, upstream[at].clone());
             swapped.swap(at, (at + 1) % upstream.len());
             for (what, disorder) in [("without", fewer), ("twice", more), ("swapped", swapped)] {
-                for client in Protocol::ALL.into_iter().filter(|&client| is_rewritten(client, way)) {
+                for client in Dialect::ALL.into_iter().filter(|&client| is_rewritten(client, way)) {
                     if let Ok(frames) = relayed(client, way, &disorder) {
                         let checked = invariants::check(client, &frames);
                         let pair = format!("{} for {}", source.display(), client.name());
@@ -308,8 +320,8 @@ fn a_stream_in_disorder_is_well_formed_to_its_end() {
 }
 
 /// Whether the client's stream is our own: a Messages or a Responses stream reaches its own client as it came.
-fn is_rewritten(client: Protocol, way: Protocol) -> bool {
-    client != way || client == Protocol::Chat
+fn is_rewritten(client: Dialect, way: Protocol) -> bool {
+    client != way.into() || way == Protocol::Chat
 }
 
 /// Transcripts that no whole answer amounts to, since they break their protocol's rules or stop inside a call's JSON.
@@ -330,7 +342,7 @@ fn k168_a_whole_answer_is_the_sum_of_its_stream() {
         if UNLIKE_A_WHOLE.contains(&(way, name)) {
             continue;
         }
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             let streamed = relayed(client, way, &upstream).and_then(|frames| gathered(client, &frames));
             let mut translator = pairs::translator(client, way, reply(client, way), Ids::new("req_1", 1_767_225_600));
             let whole = translator.answer(answer.clone());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use copilot_proxy::protocol::Protocol;
 use copilot_proxy::protocol::catalog::{Catalog, Model};
+use copilot_proxy::translate::request::gemini_to_chat;
 use copilot_proxy::translate::{Context, Hints, Memory, Object, Tuning, pairs};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -194,7 +195,70 @@ fn conversations() -> impl Strategy<Value = Object> {
     })
 }
 
+/// The same conversation as a Gemini client has it, with the ids of its calls or without.
+fn as_gemini(told: &Object, ids: bool) -> Object {
+    let told = Value::Object(told.clone());
+    let mut contents = Vec::new();
+    for message in told["messages"].as_array().unwrap() {
+        let part = |block: &Value| match block["type"].as_str().unwrap() {
+            "tool_use" => json!({"functionCall": {"id": block["id"], "name": block["name"], "args": block["input"]}}),
+            "tool_result" => json!({"functionResponse": {"id": block["tool_use_id"], "name": "f",
+                "response": {"output": block["content"]}}}),
+            _ => json!({"text": block["text"]}),
+        };
+        let mut parts = match &message["content"] {
+            Value::Array(blocks) => blocks.iter().map(part).collect(),
+            text => vec![json!({"text": text})],
+        };
+        for part in parts
+            .iter_mut()
+            .flat_map(|part| part.as_object_mut().unwrap().values_mut())
+        {
+            if let Value::Object(call) = part
+                && !ids
+            {
+                call.shift_remove("id");
+            }
+        }
+        let role = if message["role"] == "user" { "user" } else { "model" };
+        contents.push(json!({"role": role, "parts": parts}));
+    }
+    let declared = json!([{"name": "f", "parameters": {"type": "OBJECT", "properties": {}}}]);
+    let body = json!({"model": "m", "system_instruction": {"parts": {"text": told["system"]}}, "contents": contents,
+        "tools": [{"function_declarations": declared}], "generationConfig": {"maxOutputTokens": told["max_tokens"]}});
+    body.as_object().unwrap().clone()
+}
+
+/// The conversation with its calls numbered in the order they were made.
+fn numbered(mut conversation: Conversation) -> Conversation {
+    let mut seen: Vec<String> = Vec::new();
+    for happening in &mut conversation.0 {
+        if let Happening::Called { id, .. } | Happening::Resulted { id, .. } = happening {
+            let at = seen.iter().position(|one| one == id).unwrap_or(seen.len());
+            if at == seen.len() {
+                seen.push(id.clone());
+            }
+            *id = at.to_string();
+        }
+    }
+    conversation
+}
+
 proptest! {
+    #[test]
+    fn a_conversation_of_a_gemini_client_is_the_same_for_every_upstream(told in conversations()) {
+        let conversation = Conversation::read(Protocol::Messages, &told);
+        let named = gemini_to_chat::request(as_gemini(&told, true)).unwrap();
+        prop_assert_eq!(&Conversation::read(Protocol::Chat, &named), &conversation);
+        for way in Protocol::ALL {
+            let there = translated(Protocol::Chat, way, &named);
+            prop_assert_eq!(&Conversation::read(way, &there), &conversation, "{:?}", way);
+            prop_assert_eq!(frame(&there), frame(&told));
+        }
+        let unnamed = gemini_to_chat::request(as_gemini(&told, false)).unwrap();
+        prop_assert_eq!(numbered(Conversation::read(Protocol::Chat, &unnamed)), numbered(conversation));
+    }
+
     #[test]
     fn a_conversation_there_and_back_is_the_same(told in conversations()) {
         for client in Protocol::ALL {

@@ -1,12 +1,12 @@
-//! Any turn that a model can take, written for each of the three clients: a stream that keeps the client's grammar, and
+//! Any turn that a model can take, written for each of the four clients: a stream that keeps the client's grammar, and
 //! in it every word and every call of the turn.
 
-use copilot_proxy::protocol::Protocol;
 use copilot_proxy::protocol::sse::Frame;
+use copilot_proxy::protocol::{Dialect, Protocol};
 use copilot_proxy::translate::ids::Ids;
 use copilot_proxy::translate::invariants::{self, Ending};
 use copilot_proxy::translate::turn::{Citation, Event, Finish, Search, SearchResult, ToolKind, Usage};
-use copilot_proxy::translate::{Reply, Writer, fold, to_chat, to_messages, to_responses};
+use copilot_proxy::translate::{Reply, Writer, fold, to_chat, to_gemini, to_messages, to_responses};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -162,16 +162,17 @@ fn grow(open: &mut Vec<(usize, Vec<String>)>, events: &mut Vec<Event>) {
     }
 }
 
-fn writer(client: Protocol, reply: Reply) -> Box<dyn Writer> {
+fn writer(client: Dialect, reply: Reply) -> Box<dyn Writer> {
     let ids = Ids::new("req_1", 1_767_225_600);
     match client {
-        Protocol::Chat => Box::new(to_chat::ToChat::new(reply, ids)),
-        Protocol::Messages => Box::new(to_messages::ToMessages::new(reply, ids)),
-        Protocol::Responses => Box::new(to_responses::ToResponses::new(reply, ids)),
+        Dialect::Of(Protocol::Chat) => Box::new(to_chat::ToChat::new(reply, ids)),
+        Dialect::Of(Protocol::Messages) => Box::new(to_messages::ToMessages::new(reply, ids)),
+        Dialect::Of(Protocol::Responses) => Box::new(to_responses::ToResponses::new(reply, ids)),
+        Dialect::Gemini => Box::new(to_gemini::ToGemini::new(reply, ids)),
     }
 }
 
-fn written(client: Protocol, events: Vec<Event>, show_reasoning: bool) -> Vec<Frame> {
+fn written(client: Dialect, events: Vec<Event>, show_reasoning: bool) -> Vec<Frame> {
     let reply = Reply {
         model: "the-model".into(),
         ran: "a-model".into(),
@@ -190,12 +191,12 @@ fn written(client: Protocol, events: Vec<Event>, show_reasoning: bool) -> Vec<Fr
 }
 
 /// All that was said in an answer, and the name, id and arguments of each call.
-fn content(client: Protocol, answer: &Value) -> (String, Vec<[Value; 3]>) {
+fn content(client: Dialect, answer: &Value) -> (String, Vec<[Value; 3]>) {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let parsed = |text: &Value| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap();
     let (mut text, mut calls) = (String::new(), Vec::new());
     match client {
-        Protocol::Messages => {
+        Dialect::Of(Protocol::Messages) => {
             for block in list(&answer["content"]) {
                 match block["type"].as_str() {
                     Some("text") => text += block["text"].as_str().unwrap(),
@@ -204,7 +205,7 @@ fn content(client: Protocol, answer: &Value) -> (String, Vec<[Value; 3]>) {
                 }
             }
         }
-        Protocol::Chat => {
+        Dialect::Of(Protocol::Chat) => {
             let message = &answer["choices"][0]["message"];
             text += message["content"].as_str().unwrap_or_default();
             for call in list(&message["tool_calls"]) {
@@ -216,7 +217,7 @@ fn content(client: Protocol, answer: &Value) -> (String, Vec<[Value; 3]>) {
                 ]);
             }
         }
-        Protocol::Responses => {
+        Dialect::Of(Protocol::Responses) => {
             for item in list(&answer["output"]) {
                 for part in list(&item["content"]) {
                     text += part["text"]
@@ -230,6 +231,18 @@ fn content(client: Protocol, answer: &Value) -> (String, Vec<[Value; 3]>) {
                         item["call_id"].clone(),
                         parsed(&item["arguments"]),
                     ]);
+                }
+            }
+        }
+        Dialect::Gemini => {
+            for part in list(&answer["candidates"][0]["content"]["parts"]) {
+                text += part["text"]
+                    .as_str()
+                    .filter(|_| part["thought"].is_null())
+                    .unwrap_or_default();
+                let call = &part["functionCall"];
+                if call.is_object() {
+                    calls.push([&call["name"], &call["id"], &call["args"]].map(Value::clone));
                 }
             }
         }
@@ -258,7 +271,7 @@ proptest! {
                 _ => {}
             }
         }
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             let frames = written(client, events(&steps, parallel, &finish), show_reasoning);
             prop_assert_eq!(invariants::check(client, &frames), Ok(Ending::Complete), "{}", client.name());
             let mut whole = fold::gather(client);
@@ -282,7 +295,7 @@ proptest! {
         let events = events(&steps, parallel, &Finish::Stop);
         // The last two are the ending and the counts after it.
         let told = 1 + at.index(events.len() - 2);
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             let (mut writer, mut frames) = (writer(client, Reply::default()), Vec::new());
             for event in &events[..told] {
                 writer.feed(event.clone(), &mut frames).unwrap();

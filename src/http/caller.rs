@@ -9,7 +9,7 @@ use actix_web::{Error, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Doors, error};
+use super::{Doors, admin, error, gemini};
 use crate::protocol::failure::{Failure, Kind};
 
 /// The cookie that says that its browser has shown the key.
@@ -28,7 +28,12 @@ pub async fn check(
         .and_then(|doors| doors.settings.api_key.clone());
     let passes = match key {
         None => true,
-        Some(key) => is_open(&request) || shows(request.headers(), key.expose()) || has_cookie(&request, key.expose()),
+        Some(key) => {
+            is_open(&request)
+                || shows(request.headers(), key.expose())
+                || has_cookie(&request, key.expose())
+                || shows_as_google(&request, key.expose())
+        }
     };
     if passes {
         return Ok(next.call(request).await?.map_into_left_body());
@@ -57,6 +62,22 @@ pub fn shows(headers: &HeaderMap, key: &str) -> bool {
     });
     let plain = headers.get_all("x-api-key").filter_map(|value| value.to_str().ok());
     bearer.chain(plain).fold(false, |found, shown| found | same(shown, key))
+}
+
+/// Google's clients have a header of their own for it. Its place in the query is for those on this machine: what is in an
+/// address is easily written down on the way.
+fn shows_as_google(request: &ServiceRequest, key: &str) -> bool {
+    if !gemini::is_asked(request.path(), request.headers()) {
+        return false;
+    }
+    let in_header = request.headers().get_all("x-goog-api-key");
+    let mut in_header = in_header.filter_map(|value| value.to_str().ok());
+    if in_header.any(|shown| same(shown, key)) {
+        return true;
+    }
+    let doors = request.app_data::<web::Data<Doors>>();
+    doors.is_some_and(|doors| admin::is_local(request.request(), &doors.settings))
+        && gemini::query(request.request(), "key").is_some_and(|shown| same(&shown, key))
 }
 
 /// Whether two secrets are the same, in a time that does not tell where they differ.

@@ -58,6 +58,30 @@ pub fn item(id: &str, model: &Model) -> Value {
     item
 }
 
+/// The list of `GET /v1beta/models`, in the same order.
+pub fn google(names: &Names, choice: Choice) -> Value {
+    let models = entries(names, choice);
+    let models: Vec<Value> = models.iter().map(|entry| google_item(entry.id, &entry.model)).collect();
+    json!({"models": models})
+}
+
+/// One model as Google's SDKs know it.
+pub fn google_item(id: &str, model: &Model) -> Value {
+    let methods: &[&str] = match model.kind {
+        Kind::Embeddings => &["embedContent"],
+        _ => &["generateContent", "countTokens"],
+    };
+    json!({
+        "name": format!("models/{id}"),
+        "version": model.id,
+        "displayName": model.name,
+        "description": description(model),
+        "inputTokenLimit": model.limits.prompt.or(model.limits.context),
+        "outputTokenLimit": model.limits.output,
+        "supportedGenerationMethods": methods,
+    })
+}
+
 /// Whether people are meant to choose this model.
 pub fn is_listed(model: &Model, choice: Choice) -> bool {
     choice.all || model.policy != "disabled" && (model.picker || model.kind == Kind::Embeddings)

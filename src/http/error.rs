@@ -4,12 +4,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::identity;
-use crate::protocol::Protocol;
+use super::{gemini, identity};
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::{Dialect, Protocol};
 
 /// The whole error response.
-pub fn response(request: &HttpRequest, client: Protocol, failure: &Failure) -> HttpResponse {
+pub fn response(request: &HttpRequest, client: impl Into<Dialect>, failure: &Failure) -> HttpResponse {
+    let client = client.into();
     let status = StatusCode::from_u16(failure.status(client)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     if let Some(after) = failure
@@ -29,12 +30,15 @@ pub fn response(request: &HttpRequest, client: Protocol, failure: &Failure) -> H
 }
 
 /// The envelope for a request that no door took: by its path, else by the headers only Anthropic's clients send.
-pub fn envelope(request: &HttpRequest) -> Protocol {
+pub fn envelope(request: &HttpRequest) -> Dialect {
     let headers = request.headers();
+    if gemini::is_asked(request.path(), headers) {
+        return Dialect::Gemini;
+    }
     let anthropic = request.path().contains("/messages")
         || headers.contains_key("anthropic-version")
         || headers.contains_key("x-api-key");
-    if anthropic { Protocol::Messages } else { Protocol::Chat }
+    if anthropic { Protocol::Messages } else { Protocol::Chat }.into()
 }
 
 /// Answers in the envelope that the request's path and headers ask for.

@@ -7,9 +7,10 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::{FutureExt, stream};
 
-use super::{Doors, body, error, identity, sse};
-use crate::protocol::Protocol;
+use super::sse::Pen;
+use super::{Doors, body, error, identity};
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::{Dialect, Protocol};
 use crate::relay::{self, Answer, Call, Client};
 
 pub async fn chat(request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> HttpResponse {
@@ -61,13 +62,16 @@ pub async fn legacy_completions(request: HttpRequest) -> HttpResponse {
     )
 }
 
-async fn serve(
-    client: Protocol,
+/// Reads the request, asks, and writes the answer as this client reads it.
+pub(super) async fn serve(
+    pen: impl Into<Pen>,
     request: HttpRequest,
     payload: web::Payload,
     doors: web::Data<Doors>,
     ask: impl AsyncFnOnce(Call) -> Result<Answer, relay::Error>,
 ) -> HttpResponse {
+    let pen = pen.into();
+    let client = pen.client;
     let answered = async {
         let sent = body::object(request.headers(), payload.into_inner(), doors.settings.max_body_bytes).await?;
         let answered = ask(Call {
@@ -82,7 +86,7 @@ async fn serve(
         answered
     };
     match contained(answered).await {
-        Ok(answer) => render(client, answer),
+        Ok(answer) => render(pen, answer),
         Err(refused) => {
             let mut response = error::response(&request, client, &refused.failure);
             for (name, value) in pairs(&refused.headers) {
@@ -106,16 +110,20 @@ pub(super) async fn contained(
     })
 }
 
-fn render(client: Protocol, answer: Answer) -> HttpResponse {
+fn render(pen: Pen, answer: Answer) -> HttpResponse {
     match answer {
         Answer::Whole { headers, body } => head(&headers).content_type("application/json").body(body),
         Answer::Stream { headers, flow } => {
-            let pieces = stream::unfold(flow, move |mut flow| async move {
-                let piece = flow.next().await?;
-                Some((Ok::<_, Infallible>(sse::encode(client, &piece)), flow))
+            let kind = pen.content_type();
+            let pieces = stream::unfold((flow, pen), |(mut flow, mut pen)| async move {
+                let bytes = match flow.next().await {
+                    Some(piece) => pen.write(&piece),
+                    None => pen.end()?,
+                };
+                Some((Ok::<_, Infallible>(bytes), (flow, pen)))
             });
             head(&headers)
-                .content_type("text/event-stream; charset=utf-8")
+                .content_type(kind)
                 .insert_header((header::CACHE_CONTROL, "no-cache"))
                 .insert_header(("x-accel-buffering", "no"))
                 .streaming(Box::pin(pieces))
@@ -141,7 +149,8 @@ fn pairs(headers: &[(String, String)]) -> impl Iterator<Item = (HeaderName, Head
 }
 
 /// What the request's headers say of its client.
-pub fn client_of(request: &HttpRequest, protocol: Protocol) -> Client {
+pub fn client_of(request: &HttpRequest, dialect: impl Into<Dialect>) -> Client {
+    let dialect = dialect.into();
     let headers = request.headers();
     let text = |name: &str| {
         headers
@@ -151,7 +160,8 @@ pub fn client_of(request: &HttpRequest, protocol: Protocol) -> Client {
     };
     let session = ["x-session-id", "session-id", "session_id", "conversation_id"];
     Client {
-        protocol,
+        dialect,
+        protocol: dialect.travels_as(),
         request_id: identity::of(request),
         // A name that is no ASCII is still a name: whoever decides about a request should see it.
         agent: headers
@@ -219,7 +229,7 @@ mod tests {
         let time = async move { heard.notified().await };
         let flow = Box::new(with_a_bug(Actors::clone(&actors), permit, time));
         let headers = Vec::new();
-        render(Protocol::Chat, Answer::Stream { headers, flow })
+        render(Protocol::Chat.into(), Answer::Stream { headers, flow })
     }
 
     #[actix_web::test]

@@ -1,8 +1,9 @@
 //! The doors: actix-web lives here. No upstream, no translation.
 //!
 //! Each handler parses, calls the relay or asks an actor, and renders. The paths are spelled in [`routes`] and nowhere
-//! else; each exists bare and behind `/v1`. Around all of them, from the outside in: the request's [`identity`], the
-//! path made plain, browser safety ([`guard`]), the client's key ([`caller`]).
+//! else; each exists bare and behind `/v1`, those of Google's clients behind `/v1beta` too. Around all of them, from the
+//! outside in: the request's [`identity`], the path made plain, browser safety ([`guard`]), the client's key
+//! ([`caller`]).
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub mod catalogue;
 pub mod dashboard;
 mod encoding;
 pub mod error;
+pub mod gemini;
 pub mod generate;
 pub mod guard;
 pub mod identity;
@@ -97,8 +99,9 @@ pub fn routes(config: &mut ServiceConfig) {
             .service(door(&at("/messages"), Method::POST, generate::messages))
             .service(door(&at("/messages/count_tokens"), Method::POST, measure::messages))
             .service(door(&at("/embeddings"), Method::POST, generate::embeddings))
+            .configure(|config| google(config, base))
             .service(page(&at("/models"), models::list))
-            .service(page(&at("/models/{id:.*}"), models::one))
+            .service(page(&at("/models/{model:.*}"), models::one))
             .service(page(&at("/usage"), usage::usage))
             .service(page(&at("/token"), usage::token))
             .service(page(&at("/livez"), status::alive))
@@ -109,10 +112,24 @@ pub fn routes(config: &mut ServiceConfig) {
             .service(door(&at("/api/event_logging/batch"), Method::POST, status::swallow))
             .service(door(&at("/api/event_logging/v2/batch"), Method::POST, status::swallow));
     }
+    google(config, "/v1beta");
     config
+        .service(page("/v1beta/models", gemini::models))
+        .service(page("/v1beta/models/{model:[^:]+}", gemini::model))
         .service(page("/", dashboard::root))
         .service(page("/v1", dashboard::root));
     config.configure(dashboard::routes).configure(admin::routes);
+}
+
+/// What Google's clients ask of a model: the method follows its name, by a colon or by a slash.
+fn google(config: &mut ServiceConfig, base: &str) {
+    let at = |method: &str| format!("{base}/models/{{model:.+}}{{by:[:/]}}{method}");
+    config
+        .service(door(&at("generateContent"), Method::POST, gemini::whole))
+        .service(door(&at("streamGenerateContent"), Method::POST, gemini::stream))
+        .service(door(&at("countTokens"), Method::POST, gemini::count))
+        .service(door(&at("embedContent"), Method::POST, gemini::embed))
+        .service(door(&at("batchEmbedContents"), Method::POST, gemini::embed));
 }
 
 /// A resource that answers one method and names it to whoever tries another.

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::catalogue::{self, Choice, Page};
 use super::generate::client_of;
-use super::{Doors, error, tagged};
+use super::{Doors, error, gemini, tagged};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 
@@ -15,6 +15,9 @@ type Query = BTreeMap<String, String>;
 
 /// `GET /models`: the list; with `client_version`, Codex's catalogue.
 pub async fn list(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
+    if gemini::is_asked(request.path(), request.headers()) {
+        return gemini::models(request, doors).await;
+    }
     let query = web::Query::<Query>::from_query(request.query_string()).map_or_else(|_| Query::new(), |query| query.0);
     let listed = match query.get("client_version") {
         Some(version) => codex(&request, &doors, version).await,
@@ -24,14 +27,17 @@ pub async fn list(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse
 }
 
 /// `GET /models/{id}`: the model a name means.
-pub async fn one(request: HttpRequest, id: web::Path<String>, doors: web::Data<Doors>) -> HttpResponse {
+pub async fn one(request: HttpRequest, model: web::Path<String>, doors: web::Data<Doors>) -> HttpResponse {
+    if gemini::is_asked(request.path(), request.headers()) {
+        return gemini::model(request, doors).await;
+    }
     let found = async {
         let catalog = doors.relay.catalog().await?;
         let names = doors.relay.names(&catalog);
         let client = client_of(&request, Protocol::Chat);
-        let meant = names.resolve(&id, client.asks_long_context())?;
-        let name = if names.aliases.contains_key(id.as_str()) {
-            id.as_str()
+        let meant = names.resolve(&model, client.asks_long_context())?;
+        let name = if names.aliases.contains_key(model.as_str()) {
+            model.as_str()
         } else {
             &meant.model.id
         };

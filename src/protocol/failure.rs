@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::Protocol;
+use super::{Dialect, Protocol};
 
 /// A request that failed, said once for whoever asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,12 +141,13 @@ impl Failure {
         self.kind == Kind::Payment
     }
 
-    /// The HTTP status for a client of this protocol.
-    pub fn status(&self, client: Protocol) -> u16 {
-        match (self.kind, client) {
-            (Kind::Overloaded, Protocol::Chat | Protocol::Responses) => 503,
-            (Kind::Conflict, Protocol::Messages) => 400,
-            _ => self.kind.row().0,
+    /// The HTTP status for a client of this dialect.
+    pub fn status(&self, client: impl Into<Dialect>) -> u16 {
+        let anthropic = client.into() == Dialect::Of(Protocol::Messages);
+        match self.kind {
+            Kind::Overloaded if !anthropic => 503,
+            Kind::Conflict if anthropic => 400,
+            kind => kind.row().0,
         }
     }
 
@@ -165,15 +166,34 @@ impl Failure {
         self.code.as_deref().or(self.kind.row().3)
     }
 
+    /// Google's `error.status`.
+    fn google_status(status: u16) -> &'static str {
+        match status {
+            401 => "UNAUTHENTICATED",
+            402 | 429 => "RESOURCE_EXHAUSTED",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            409 => "ABORTED",
+            503 => "UNAVAILABLE",
+            504 => "DEADLINE_EXCEEDED",
+            500.. => "INTERNAL",
+            _ => "INVALID_ARGUMENT",
+        }
+    }
+
     /// The error body, whole. `request_id` is the one in the response's headers.
-    pub fn body(&self, client: Protocol, request_id: &str) -> Value {
-        match client {
-            Protocol::Messages => json!({
+    pub fn body(&self, client: impl Into<Dialect>, request_id: &str) -> Value {
+        match client.into() {
+            Dialect::Gemini => {
+                let code = self.status(Dialect::Gemini);
+                json!({"error": {"code": code, "message": self.message, "status": Self::google_status(code)}})
+            }
+            Dialect::Of(Protocol::Messages) => json!({
                 "type": "error",
                 "error": {"type": self.anthropic_type(), "message": self.message},
                 "request_id": request_id,
             }),
-            Protocol::Chat | Protocol::Responses => json!({"error": {
+            Dialect::Of(Protocol::Chat | Protocol::Responses) => json!({"error": {
                 "message": self.message,
                 "type": self.openai_type(),
                 "param": self.param,

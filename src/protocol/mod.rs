@@ -31,6 +31,46 @@ impl Protocol {
     }
 }
 
+/// The shape in which a client asks and is answered. Each protocol is one; Gemini's is for clients only: no upstream
+/// speaks it, and its requests travel as chat's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Of(Protocol),
+    /// Google's `generateContent`.
+    Gemini,
+}
+
+impl Dialect {
+    pub const ALL: [Self; 4] = [
+        Self::Of(Protocol::Chat),
+        Self::Of(Protocol::Responses),
+        Self::Of(Protocol::Messages),
+        Self::Gemini,
+    ];
+
+    /// The dialect's name in logs and the dashboard.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Of(protocol) => protocol.name(),
+            Self::Gemini => "gemini",
+        }
+    }
+
+    /// The protocol in which its requests travel through the house.
+    pub fn travels_as(self) -> Protocol {
+        match self {
+            Self::Of(protocol) => protocol,
+            Self::Gemini => Protocol::Chat,
+        }
+    }
+}
+
+impl From<Protocol> for Dialect {
+    fn from(protocol: Protocol) -> Self {
+        Self::Of(protocol)
+    }
+}
+
 /// Who caused a request: Copilot bills a `user` request, an `agent` request continues one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initiator {

@@ -40,7 +40,7 @@ impl Relay {
                 headers,
                 flow: Box::new(flow.kept_in(journal)),
             }),
-            Content::Stream(flow) => match flow.gather(asked.client.protocol, self.settings.max_answer_bytes).await {
+            Content::Stream(flow) => match flow.gather(asked.client.dialect, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => {
                     journal.ended(&heard);
                     Ok(Answer::Whole {
@@ -56,7 +56,7 @@ impl Relay {
     /// The refusal as this client understands it. Codex looks for a full context inside a stream, so there it is told.
     pub(super) fn refuse(&self, asked: &Asked, refused: Error, mut journal: Journal) -> Result<Answer, Error> {
         let Error { failure, headers } = refused;
-        let failure = upstream_failure::for_client(*failure, asked.client.protocol);
+        let failure = upstream_failure::for_client(*failure, asked.client.dialect);
         journal.failed(&failure);
         if failure.kind == Kind::ContextOverflow && asked.stream && self.tells_overflow_in_stream(&asked.client) {
             let ids = Ids::new(asked.client.request_id.clone(), now_unix());

@@ -197,7 +197,7 @@ impl Relay {
         };
         let answer = self.dispatch(model, way, &request.body, sending.bytes, ask).await?;
         let ids = Ids::new(client.request_id.clone(), now_unix());
-        let translator = pairs::translator(client.protocol, way, request.reply.clone(), ids);
+        let translator = pairs::translator(client.dialect, way, request.reply.clone(), ids);
         let opened = self.opened(answer, translator, wants_stream).await?;
         Ok(opened.by(model))
     }

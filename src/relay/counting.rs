@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{Client, Error, Relay};
 use crate::actors::memory::{CountedTokens, RememberCount};
-use crate::protocol::{Protocol, json};
+use crate::protocol::{Dialect, Protocol, json};
+use crate::translate::request::gemini_to_chat;
 use crate::translate::{self, Object};
 use crate::upstream::copilot::{Call, Endpoint};
 
@@ -27,11 +28,19 @@ const NOT_COUNTED: [&str; 7] = [
 const MAX_ANSWER: usize = 64 << 10;
 
 impl Relay {
-    /// The prompt's tokens for `POST /messages/count_tokens` and `POST /responses/input_tokens`.
+    /// The prompt's tokens, for each door that counts them.
     pub async fn count_tokens(&self, client: &Client, body: &mut Object) -> Result<u64, Error> {
         if self.remembers(client.protocol) {
             self.fill_in(body).await?;
         }
+        let travelling;
+        let body = match client.dialect {
+            Dialect::Of(_) => &*body,
+            Dialect::Gemini => {
+                travelling = gemini_to_chat::countable(body.clone())?;
+                &travelling
+            }
+        };
         translate::validate::countable(client.protocol, body)?;
         let target = self.resolve(client, body).await.ok();
         if let Some(target) = target.as_ref().filter(|target| target.model().endpoints.messages)

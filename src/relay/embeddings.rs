@@ -1,12 +1,14 @@
 //! Texts into vectors: the one call that is no turn of a model.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::error::{of_upstream, passed_on};
 use super::journal::Journal;
 use super::{Answer, Call, Error, Relay};
 use crate::protocol::failure::{Failure, Kind};
-use crate::protocol::json;
+use crate::protocol::{Dialect, json};
 use crate::routing;
 use crate::translate::{Heard, embeddings, turn};
 use crate::upstream::copilot::{self, Endpoint};
@@ -39,7 +41,13 @@ impl Relay {
                 .push_str(&format!("; embeddings come from {}", able.join(", ")));
             return Err(failure.into());
         }
-        let asked = embeddings::request(&call.body, model)?;
+        let gemini = call.client.dialect == Dialect::Gemini;
+        let question = if gemini {
+            Cow::Owned(embeddings::of_gemini(&call.body))
+        } else {
+            Cow::Borrowed(&call.body)
+        };
+        let asked = embeddings::request(&question, model)?;
         self.admit(call, &target, journal).await?;
         journal.sets_out("embeddings".into());
         let body = json::text(&asked.body, call.text.len());
@@ -71,6 +79,11 @@ impl Relay {
             usage,
             ..Heard::default()
         });
+        let body = if gemini {
+            embeddings::for_gemini(body, &call.body)
+        } else {
+            body
+        };
         Ok(Answer::Whole {
             headers,
             body: body.to_string(),

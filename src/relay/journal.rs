@@ -8,9 +8,9 @@ use crate::actors::approval::harmless;
 use crate::actors::memory::Keep;
 use crate::actors::rate_limiter::Permit;
 use crate::actors::recorder::{Exchange, Phase, Record, unix_ms};
-use crate::protocol::Protocol;
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
+use crate::protocol::{Dialect, Protocol};
 use crate::translate::Heard;
 
 /// The status written down where the client left before its answer was complete.
@@ -19,7 +19,7 @@ const CLIENT_LEFT: u16 = 499;
 /// The open page of one request. Dropping it hands the exchange to the recorder and the permit back.
 pub struct Journal {
     actors: Actors,
-    client: Protocol,
+    client: Dialect,
     exchange: Exchange,
     started: Instant,
     /// Held until the answer is complete, or its client is gone.
@@ -37,7 +37,7 @@ impl Journal {
         };
         Self {
             actors,
-            client: asked.client.protocol,
+            client: asked.client.dialect,
             exchange,
             started: Instant::now(),
             permit: None,

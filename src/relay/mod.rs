@@ -13,8 +13,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::actors::Actors;
-use crate::protocol::{Protocol, json};
+use crate::protocol::failure::Failure;
+use crate::protocol::{Dialect, Protocol, json};
 use crate::routing::Needs;
+use crate::translate::request::gemini_to_chat;
 use crate::translate::{self, Object};
 use crate::upstream::copilot::Copilot;
 
@@ -90,7 +92,15 @@ impl Call {
         }
     }
 
-    /// The body as its client sent it.
+    /// A Gemini client's request as the chat request that it travels as; any other as it is.
+    fn travelling(self) -> Result<Self, Failure> {
+        match self.client.dialect {
+            Dialect::Of(_) => Ok(self),
+            Dialect::Gemini => Ok(Self::of(self.client, gemini_to_chat::request(self.body)?)),
+        }
+    }
+
+    /// The body as it travels, before its first translation.
     fn read_again(&self) -> Object {
         json::object(&self.text).unwrap_or_default()
     }
@@ -130,6 +140,9 @@ struct Asked {
 /// What a request's headers say of its client.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// How it asks and is answered.
+    pub dialect: Dialect,
+    /// The protocol in which its requests travel.
     pub protocol: Protocol,
     pub request_id: String,
     /// Its User-Agent.
@@ -193,6 +206,7 @@ impl Relay {
 
     /// From the client to the first sign of an answer.
     async fn travel(&self, call: Call, journal: &mut Journal) -> Result<Opened, Error> {
+        let call = call.travelling()?;
         translate::validate::body(call.client.protocol, &call.body)?;
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::archive::Keeper;
 use super::error::of_upstream;
 use super::journal::Journal;
-use crate::protocol::Protocol;
+use crate::protocol::Dialect;
 use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::json::{self, MOST_VALUES};
 use crate::protocol::sse::{Decoder, Frame, MAX_FRAME, TooLong};
@@ -190,7 +190,7 @@ impl Flow {
     }
 
     /// Gathers the whole answer, of at most `limit` bytes, for a client that asked for no stream.
-    pub(super) async fn gather(mut self, client: Protocol, limit: usize) -> Result<(Value, Heard), Failure> {
+    pub(super) async fn gather(mut self, client: impl Into<Dialect>, limit: usize) -> Result<(Value, Heard), Failure> {
         let mut whole = fold::gather(client);
         let (mut length, mut share) = (0, upstream::ANSWERS.share());
         let mut closing = self.closing.clone();

@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::guard::Guard;
 use super::turn::{Event, Usage};
 use super::{Heard, Reader, Translator, Writer, fold};
-use crate::protocol::Protocol;
+use crate::protocol::Dialect;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
 
 /// A translated stream.
 pub struct Bridge<R, W> {
-    client: Protocol,
+    client: Dialect,
     reader: R,
     writer: W,
     guard: Guard,
@@ -20,9 +20,9 @@ pub struct Bridge<R, W> {
 }
 
 impl<R: Reader, W: Writer> Bridge<R, W> {
-    pub fn new(client: Protocol, reader: R, writer: W) -> Self {
+    pub fn new(client: impl Into<Dialect>, reader: R, writer: W) -> Self {
         Self {
-            client,
+            client: client.into(),
             reader,
             writer,
             guard: Guard::default(),

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::Object;
+use super::request::gemini_to_chat::{each, get, number};
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::{Failure, Kind};
 
@@ -55,6 +56,41 @@ pub fn request(body: &Object, model: &Model) -> Result<Outgoing, Failure> {
         inputs: texts.len(),
         encoding,
     })
+}
+
+/// A Gemini client's request as the one it amounts to: of one text, or of many in a batch.
+pub fn of_gemini(body: &Object) -> Object {
+    let body = Value::Object(body.clone());
+    let one = std::slice::from_ref(&body);
+    let asked = body["requests"].as_array().map_or(one, Vec::as_slice);
+    let text = |asked: &Value| -> String {
+        let parts = each(get(get(asked, "content"), "parts")).iter();
+        parts.filter_map(|part| part["text"].as_str()).collect()
+    };
+    let mut out = Map::new();
+    out.insert("model".into(), body["model"].clone());
+    out.insert("input".into(), asked.iter().map(text).collect());
+    if let Some(size) = asked
+        .first()
+        .and_then(|asked| number(get(asked, "outputDimensionality")))
+    {
+        out.insert("dimensions".into(), size);
+    }
+    out
+}
+
+/// The answer to [`of_gemini`]'s question, as its client reads it.
+pub fn for_gemini(mut answer: Value, body: &Object) -> Value {
+    let list = answer.get_mut("data").and_then(Value::as_array_mut);
+    let vectors = list
+        .into_iter()
+        .flatten()
+        .map(|one| json!({"values": one["embedding"].take()}));
+    if body.contains_key("requests") {
+        json!({"embeddings": vectors.collect::<Vec<_>>()})
+    } else {
+        json!({"embedding": vectors.into_iter().next()})
+    }
 }
 
 fn texts(input: Option<&Value>, most: u64) -> Result<Vec<&str>, Failure> {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::rules::list;
-use crate::protocol::Protocol;
 use crate::protocol::sse::Frame;
+use crate::protocol::{Dialect, Protocol};
 
 /// How a well-formed stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,12 @@ pub enum Ending {
 }
 
 /// Holds a whole stream to its protocol's grammar; in words, what it breaks.
-pub fn check(client: Protocol, frames: &[Frame]) -> Result<Ending, String> {
-    match client {
-        Protocol::Chat => chat(frames),
-        Protocol::Messages => messages(frames),
-        Protocol::Responses => responses(frames),
+pub fn check(client: impl Into<Dialect>, frames: &[Frame]) -> Result<Ending, String> {
+    match client.into() {
+        Dialect::Of(Protocol::Chat) => chat(frames),
+        Dialect::Of(Protocol::Messages) => messages(frames),
+        Dialect::Of(Protocol::Responses) => responses(frames),
+        Dialect::Gemini => gemini(frames),
     }
 }
 
@@ -313,6 +314,53 @@ fn inside(kind: &str, event: &Value, item: &mut Item) -> Result<(), String> {
     Ok(())
 }
 
+/// Chunks of one answer, each with parts; the last, and no other, says how it ended and what it cost. An `error` may
+/// come instead of any.
+fn gemini(frames: &[Frame]) -> Result<Ending, String> {
+    let mut first = Value::Null;
+    for (at, frame) in frames.iter().enumerate() {
+        let last = at + 1 == frames.len();
+        let chunk: Value = serde_json::from_slice(&frame.data).map_err(|error| error.to_string())?;
+        hold(frame.name.is_none(), "a chunk has no name", &chunk)?;
+        if let Value::Object(error) = &chunk["error"] {
+            let whole = ["code", "message", "status"]
+                .iter()
+                .all(|name| error.contains_key(*name));
+            hold(last && whole, "an error that is no ending", &chunk)?;
+            return Ok(Ending::Failed);
+        }
+        if at == 0 {
+            first = chunk.clone();
+        }
+        for key in ["responseId", "modelVersion"] {
+            let same = chunk[key].is_string() && chunk[key] == first[key];
+            hold(same && chunk["responseId"] != "", "another answer's chunk", &chunk)?;
+        }
+        let [candidate] = list(&chunk["candidates"]) else {
+            return Err(format!("not one candidate: {chunk}"));
+        };
+        let parts = list(&candidate["content"]["parts"]);
+        hold(candidate["content"]["role"] == "model", "not the model's", &chunk)?;
+        hold(!parts.is_empty(), "a chunk of nothing", &chunk)?;
+        for part in parts {
+            let call = &part["functionCall"];
+            let is_call = call["name"].is_string() && call["args"].is_object();
+            hold(part["text"].is_string() || is_call, "neither text nor a call", part)?;
+        }
+        let ends = candidate["finishReason"].is_string();
+        hold(ends == last, "the last chunk, and no other, ends the answer", &chunk)?;
+        hold(
+            chunk["usageMetadata"].is_object() == last,
+            "the last chunk tells the cost",
+            &chunk,
+        )?;
+    }
+    if frames.is_empty() {
+        return Err("the stream is empty".into());
+    }
+    Ok(Ending::Complete)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -373,6 +421,29 @@ mod tests {
             Frame::data("[DONE]"),
         ];
         holds_only_whole(Protocol::Chat, frames, &[2], &[2]);
+    }
+
+    #[test]
+    fn a_gemini_stream_is_whole_or_nothing() {
+        let chunk = |part: Value, finish: Value, usage: Value| {
+            let content = json!({"role": "model", "parts": [part]});
+            let candidate = json!({"content": content, "finishReason": finish, "index": 0});
+            let chunk =
+                json!({"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r"});
+            Frame::data(chunk.to_string())
+        };
+        let call = json!({"functionCall": {"id": "a", "name": "f", "args": {}}});
+        let frames = vec![
+            chunk(json!({"text": "a"}), Value::Null, Value::Null),
+            chunk(call, Value::Null, Value::Null),
+            chunk(json!({"text": ""}), json!("STOP"), json!({})),
+        ];
+        assert_eq!(check(Dialect::Gemini, &frames), Ok(Ending::Complete));
+        assert!(check(Dialect::Gemini, &frames[..2]).is_err() && check(Dialect::Gemini, &[]).is_err());
+        assert!(check(Dialect::Gemini, &[&frames[..], &frames[2..]].concat()).is_err());
+        let failed = json!({"error": {"code": 502, "message": "x", "status": "INTERNAL"}});
+        let failed = [&frames[..2], &[Frame::data(failed.to_string())]].concat();
+        assert_eq!(check(Dialect::Gemini, &failed), Ok(Ending::Failed));
     }
 
     #[test]

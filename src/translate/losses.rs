@@ -5,7 +5,7 @@
 
 use Fate::{Carried, Dropped, Here, Recast, Refused};
 
-use crate::protocol::Protocol;
+use crate::protocol::{Dialect, Protocol};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +54,13 @@ const fn row(field: &'static str, example: &'static str, trace: &'static str, fa
     }
 }
 
-/// The rows of a client's protocol.
-pub fn of(client: Protocol) -> &'static [Row] {
-    match client {
-        Protocol::Chat => CHAT,
-        Protocol::Messages => MESSAGES,
-        Protocol::Responses => RESPONSES,
+/// The rows of a client's dialect.
+pub fn of(client: impl Into<Dialect>) -> &'static [Row] {
+    match client.into() {
+        Dialect::Of(Protocol::Chat) => CHAT,
+        Dialect::Of(Protocol::Messages) => MESSAGES,
+        Dialect::Of(Protocol::Responses) => RESPONSES,
+        Dialect::Gemini => GEMINI,
     }
 }
 
@@ -179,6 +180,42 @@ const RESPONSES: &[Row] = &[
     row("input of type item_reference", r#""input":[{"type":"item_reference","id":"msg_1"},{"role":"user","content":"a"}]"#, "input", NEVER),
 ];
 
+#[rustfmt::skip]
+const GEMINI: &[Row] = &[
+    row("contents", r#""contents":[{"role":"user","parts":[{"text":"mark"}]}]"#, "mark", EVERYWHERE),
+    row("systemInstruction", r#""systemInstruction":{"parts":[{"text":"mark"}]}"#, "mark", EVERYWHERE),
+    row("generationConfig.maxOutputTokens", r#""generationConfig":{"maxOutputTokens":1234}"#, "1234", EVERYWHERE),
+    row("generationConfig.temperature", r#""generationConfig":{"temperature":0.125}"#, "0.125", EVERYWHERE),
+    row("generationConfig.topP", r#""generationConfig":{"topP":0.125}"#, "0.125", EVERYWHERE),
+    row("generationConfig.topK", r#""generationConfig":{"topK":1234}"#, "1234", NOWHERE),
+    row("generationConfig.seed", r#""generationConfig":{"seed":1234}"#, "1234", NOWHERE),
+    row("generationConfig.presencePenalty", r#""generationConfig":{"presencePenalty":0.125}"#, "0.125", CHAT_ONLY),
+    row("generationConfig.frequencyPenalty", r#""generationConfig":{"frequencyPenalty":0.125}"#, "0.125", CHAT_ONLY),
+    row("generationConfig.stopSequences", r#""generationConfig":{"stopSequences":["mark"]}"#, "mark", [Carried, Carried, Here]),
+    row("generationConfig.candidateCount", r#""generationConfig":{"candidateCount":2}"#, "generationConfig.candidateCount", NEVER),
+    row("generationConfig.responseMimeType", r#""generationConfig":{"responseMimeType":"application/json"}"#, "json_object", [Carried, Recast, Carried]),
+    row("generationConfig.responseMimeType of an enum", r#""generationConfig":{"responseMimeType":"text/x.enum"}"#, "generationConfig.responseMimeType", NEVER),
+    row("generationConfig.responseSchema", r#""generationConfig":{"responseMimeType":"application/json","responseSchema":{"type":"OBJECT","properties":{"mark":{"type":"STRING"}}}}"#, "mark", EVERYWHERE),
+    row("generationConfig.responseJsonSchema", r#""generationConfig":{"responseMimeType":"application/json","responseJsonSchema":{"type":"object","properties":{"mark":{"type":"string"}}}}"#, "mark", EVERYWHERE),
+    row("generationConfig.responseModalities", r#""generationConfig":{"responseModalities":["IMAGE"]}"#, "generationConfig.responseModalities", NEVER),
+    row("generationConfig.responseLogprobs", r#""generationConfig":{"responseLogprobs":true}"#, "logprobs", NOWHERE),
+    row("generationConfig.mediaResolution", r#""generationConfig":{"mediaResolution":"mark"}"#, "mark", NOWHERE),
+    row("generationConfig.speechConfig", r#""generationConfig":{"speechConfig":{"languageCode":"mark"}}"#, "mark", NOWHERE),
+    row("generationConfig.thinkingConfig", r#""generationConfig":{"thinkingConfig":{"thinkingLevel":"LOW"}}"#, r#"low""#, [Carried, Recast, Carried]),
+    row("tools.functionDeclarations", r#""tools":[{"functionDeclarations":[{"name":"mark"}]}]"#, "mark", EVERYWHERE),
+    row("tools.functionDeclarations with parameters", r#""tools":[{"functionDeclarations":[{"name":"f","parameters":{"type":"OBJECT","properties":{"mark":{"type":"STRING"}}}}]}]"#, "mark", EVERYWHERE),
+    row("tools.googleSearch", r#""tools":[{"googleSearch":{}}]"#, "oogle", NOWHERE),
+    row("tools.codeExecution", r#""tools":[{"codeExecution":{}}]"#, "xecution", NOWHERE),
+    row("tools.urlContext", r#""tools":[{"urlContext":{}}]"#, "ontext", NOWHERE),
+    row("toolConfig", r#""tools":[{"functionDeclarations":[{"name":"f"},{"name":"g"}]}],"toolConfig":{"functionCallingConfig":{"mode":"ANY","allowedFunctionNames":["f"]}}"#, r#""tool_choice":{"type":""#, EVERYWHERE),
+    row("safetySettings", r#""safetySettings":[{"category":"mark"}]"#, "mark", NOWHERE),
+    row("cachedContent", r#""cachedContent":"mark""#, "mark", NOWHERE),
+    row("labels", r#""labels":{"a":"mark"}"#, "mark", NOWHERE),
+    row("images", r#""contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}]}]"#, "iVBORw0KGgo=", EVERYWHERE),
+    row("images by url", r#""contents":[{"parts":[{"fileData":{"mimeType":"image/png","fileUri":"https://a.example/b.png"}}]}]"#, "contents[0].parts[0].fileData", NEVER),
+    row("audio", r#""contents":[{"parts":[{"inlineData":{"mimeType":"audio/wav","data":"AAAA"}}]}]"#, "contents[0].parts[0].inlineData", NEVER),
+];
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -187,11 +224,12 @@ mod tests {
 
     use super::*;
     use crate::protocol::catalog::Model;
+    use crate::translate::request::gemini_to_chat;
     use crate::translate::rules::{Fixture, model};
     use crate::translate::{Object, pairs, validate};
 
     /// A model of each way that takes whatever its protocol can say.
-    fn answering(client: Protocol, way: Protocol, field: &str) -> Arc<Model> {
+    fn answering(client: Dialect, way: Protocol, field: &str) -> Arc<Model> {
         let (id, endpoint) = match way {
             Protocol::Chat => ("gpt-4.1", "/chat/completions"),
             Protocol::Messages => ("claude-sonnet-4.5", "/v1/messages"),
@@ -206,7 +244,7 @@ mod tests {
             }
         }
         let id = if way == Protocol::Responses && field.contains("verbosity")
-            || client == way && field.contains("namespace")
+            || client == way.into() && field.contains("namespace")
         {
             "gpt-5.4"
         } else {
@@ -216,17 +254,18 @@ mod tests {
         model(json!({"id": id, "vendor": "x", "supported_endpoints": [endpoint], "capabilities": capabilities}))
     }
 
-    fn least(client: Protocol) -> Object {
+    fn least(client: Dialect) -> Object {
         let body = match client {
-            Protocol::Messages => json!({"model": "m", "messages": [{"role": "user", "content": "a"}]}),
-            Protocol::Chat => json!({"model": "m", "messages": [{"role": "user", "content": "a"}]}),
-            Protocol::Responses => json!({"model": "m", "input": "a"}),
+            Dialect::Of(Protocol::Messages) => json!({"model": "m", "messages": [{"role": "user", "content": "a"}]}),
+            Dialect::Of(Protocol::Chat) => json!({"model": "m", "messages": [{"role": "user", "content": "a"}]}),
+            Dialect::Of(Protocol::Responses) => json!({"model": "m", "input": "a"}),
+            Dialect::Gemini => json!({"model": "m", "contents": [{"parts": [{"text": "a"}]}]}),
         };
         body.as_object().unwrap().clone()
     }
 
     /// A request without a field, but with what none can do without.
-    fn bare(client: Protocol, mut body: Object, field: &str) -> Object {
+    fn bare(client: Dialect, mut body: Object, field: &str) -> Object {
         let path = field.split(' ').next().unwrap();
         match path.split_once('.') {
             Some((holder, name)) => match &mut body[holder] {
@@ -244,19 +283,25 @@ mod tests {
     }
 
     /// What truly becomes of a field; nothing, where the request fails for another reason.
-    fn happens(client: Protocol, way: Protocol, row: &Row) -> (Option<Fate>, String) {
+    fn happens(client: Dialect, way: Protocol, row: &Row) -> (Option<Fate>, String) {
         let example: Object = serde_json::from_str(&format!("{{{}}}", row.example)).unwrap();
         let mut body = least(client);
         body.extend(example);
         let fixture = Fixture::new(answering(client, way, row.field));
         let sent = |body: &Object| {
-            validate::body(client, body).and_then(|()| pairs::outgoing(client, way, body.clone(), &fixture.context()))
+            let body = match client {
+                Dialect::Of(_) => body.clone(),
+                Dialect::Gemini => gemini_to_chat::request(body.clone())?,
+            };
+            let client = client.travels_as();
+            validate::body(client, &body)?;
+            pairs::outgoing(client, way, body, &fixture.context())
         };
         match sent(&body) {
             Err(failure) => {
                 let named = failure.param.as_deref() == Some(row.trace)
                     // Anthropic's errors have no parameter of their own: the sentence names the field.
-                    || client == Protocol::Messages && failure.message.starts_with(row.trace);
+                    || client == Dialect::Of(Protocol::Messages) && failure.message.starts_with(row.trace);
                 let what = format!("{failure:?}");
                 (named.then_some(Refused), what)
             }
@@ -278,7 +323,7 @@ mod tests {
     #[test]
     fn every_row_is_true() {
         let mut wrong = Vec::new();
-        for client in Protocol::ALL {
+        for client in Dialect::ALL {
             for row in of(client) {
                 for way in Protocol::ALL {
                     let (fate, what) = happens(client, way, row);

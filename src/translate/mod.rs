@@ -1,10 +1,11 @@
 //! Shapes into shapes. Pure: no I/O, no clock, no log, no randomness; ids and times are arguments.
 //!
 //! A request goes from the client's shape to the upstream's by one function of [`Context`] → [`Outgoing`], one file a
-//! pair in `request/`, the same-protocol edits in `native/`. The answer comes back through a [`Translator`]: frames in,
-//! frames out. Between two protocols that is a [`Bridge`](bridge::Bridge) of one [`Reader`] and one [`Writer`], which
-//! meet in the [`turn`]'s events. A whole answer is the [`fold`] of its stream. What each pair carries, refuses or drops is
-//! the table of [`losses`]; what every client's stream must be is in [`invariants`].
+//! pair in `request/`, the same-protocol edits in `native/`; Gemini's, which no upstream speaks, becomes a chat request
+//! first. The answer comes back through a [`Translator`]: frames in, frames out. Between two protocols that is a
+//! [`Bridge`](bridge::Bridge) of one [`Reader`] and one [`Writer`], which meet in the [`turn`]'s events. A whole answer is
+//! the [`fold`] of its stream. What each pair carries, refuses or drops is the table of [`losses`]; what every client's
+//! stream must be is in [`invariants`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,6 +45,7 @@ pub mod rules;
 pub mod stops;
 pub mod tally;
 pub mod to_chat;
+pub mod to_gemini;
 pub mod to_messages;
 pub mod to_responses;
 pub mod turn;

@@ -6,9 +6,11 @@ use super::from_messages::FromMessages;
 use super::from_responses::FromResponses;
 use super::ids::Ids;
 use super::to_chat::ToChat;
+use super::to_gemini::ToGemini;
 use super::to_messages::ToMessages;
 use super::to_responses::ToResponses;
 use super::{Context, Object, Outgoing, Reply, ToolShape, Translator, native, request};
+use crate::protocol::Dialect::{self, Gemini, Of};
 use crate::protocol::Protocol::{self, Chat, Messages, Responses};
 use crate::protocol::failure::Failure;
 
@@ -28,28 +30,40 @@ pub fn outgoing(client: Protocol, way: Protocol, body: Object, context: &Context
 }
 
 /// The way back from `way` to the client.
-pub fn translator(client: Protocol, way: Protocol, reply: Reply, ids: Ids) -> Box<dyn Translator> {
+pub fn translator(client: impl Into<Dialect>, way: Protocol, reply: Reply, ids: Ids) -> Box<dyn Translator> {
+    let client = client.into();
     match (client, way) {
-        (Chat, Chat) => Box::new(native::chat::Relay::new(reply, ids)),
-        (Messages, Messages) => Box::new(native::messages::Relay::new(reply, ids)),
+        (Of(Chat), Chat) => Box::new(native::chat::Relay::new(reply, ids)),
+        (Of(Messages), Messages) => Box::new(native::messages::Relay::new(reply, ids)),
         // Tools that stand as functions upstream are calls of another kind to the client.
-        (Responses, Responses) if reply.tools.values().any(|tool| tool.shape != ToolShape::Function) => Box::new(
+        (Of(Responses), Responses) if reply.tools.values().any(|tool| tool.shape != ToolShape::Function) => Box::new(
             Bridge::new(client, FromResponses::new(&reply), ToResponses::new(reply, ids)),
         ),
-        (Responses, Responses) => Box::new(native::responses::Relay::new(reply, ids)),
-        (Messages, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToMessages::new(reply, ids))),
-        (Messages, Responses) => Box::new(Bridge::new(
+        (Of(Responses), Responses) => Box::new(native::responses::Relay::new(reply, ids)),
+        (Of(Messages), Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToMessages::new(reply, ids))),
+        (Of(Messages), Responses) => Box::new(Bridge::new(
             client,
             FromResponses::new(&reply),
             ToMessages::new(reply, ids),
         )),
-        (Chat, Messages) => Box::new(Bridge::new(client, FromMessages::new(&reply), ToChat::new(reply, ids))),
-        (Chat, Responses) => Box::new(Bridge::new(client, FromResponses::new(&reply), ToChat::new(reply, ids))),
-        (Responses, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToResponses::new(reply, ids))),
-        (Responses, Messages) => Box::new(Bridge::new(
+        (Of(Chat), Messages) => Box::new(Bridge::new(client, FromMessages::new(&reply), ToChat::new(reply, ids))),
+        (Of(Chat), Responses) => Box::new(Bridge::new(client, FromResponses::new(&reply), ToChat::new(reply, ids))),
+        (Of(Responses), Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToResponses::new(reply, ids))),
+        (Of(Responses), Messages) => Box::new(Bridge::new(
             client,
             FromMessages::new(&reply),
             ToResponses::new(reply, ids),
+        )),
+        (Gemini, Chat) => Box::new(Bridge::new(client, FromChat::new(&reply), ToGemini::new(reply, ids))),
+        (Gemini, Messages) => Box::new(Bridge::new(
+            client,
+            FromMessages::new(&reply),
+            ToGemini::new(reply, ids),
+        )),
+        (Gemini, Responses) => Box::new(Bridge::new(
+            client,
+            FromResponses::new(&reply),
+            ToGemini::new(reply, ids),
         )),
     }
 }

@@ -302,7 +302,7 @@ fn finish_reason(finish: &Finish) -> &'static str {
 }
 
 /// The part of upstream's id that is its own; empty where it is of no use as a name.
-fn base(upstream_id: &str) -> &str {
+pub(super) fn base(upstream_id: &str) -> &str {
     let prefixes = ["chatcmpl-", "resp_", "msg_"];
     let base = prefixes
         .iter()

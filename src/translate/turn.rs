@@ -1,7 +1,8 @@
 //! The turn: one answer of a model, in a few events of our own. Knows no protocol.
 //!
 //! Readers (`from_chat`, `from_responses`, `from_messages`) turn an upstream's stream, or its whole answer, into
-//! these events; writers (`to_chat`, `to_responses`, `to_messages`) turn them into a client's. The contract:
+//! these events; writers (`to_chat`, `to_responses`, `to_messages`, `to_gemini`) turn them into a client's. The
+//! contract:
 //!
 //! - [`Event::Start`] comes first and once.
 //! - [`Event::ToolArgs`] and [`Event::ToolClose`] name a tool that [`Event::ToolOpen`] has opened and that is not

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
+use crate::protocol::{Dialect, Protocol};
 
 /// The longest sentence that is passed on, in bytes.
 const LONGEST: usize = 4096;
@@ -62,13 +62,16 @@ pub fn in_stream(error: &Value) -> Failure {
 }
 
 /// The failure in the words this protocol's clients act on: how each is told that its prompt is too long.
-pub fn for_client(mut failure: Failure, client: Protocol) -> Failure {
+pub fn for_client(mut failure: Failure, client: impl Into<Dialect>) -> Failure {
+    let client = client.into();
     match failure.kind {
         Kind::ContextOverflow => {
             failure.message = overflow(&failure.message, client);
             failure.code = None;
         }
-        Kind::RateLimited | Kind::Overloaded | Kind::UpstreamUnavailable if client == Protocol::Responses => {
+        Kind::RateLimited | Kind::Overloaded | Kind::UpstreamUnavailable
+            if client == Dialect::Of(Protocol::Responses) =>
+        {
             let seconds = failure
                 .retry_after
                 .as_deref()
@@ -89,7 +92,11 @@ pub fn for_client(mut failure: Failure, client: Protocol) -> Failure {
 }
 
 /// How a client is told that its prompt is too long. Claude Code and Codex compact their history on these words.
-fn overflow(message: &str, client: Protocol) -> String {
+fn overflow(message: &str, client: Dialect) -> String {
+    let client = match client {
+        Dialect::Of(protocol) => protocol,
+        Dialect::Gemini => return too_long_for_google(message),
+    };
     let Some(size) = Size::read(message) else {
         return match client {
             Protocol::Messages => "prompt is too long: the request exceeds the model's context window".into(),
@@ -111,6 +118,16 @@ fn overflow(message: &str, client: Protocol) -> String {
         ),
         (Protocol::Chat, Size::Sum(..)) => message.into(),
         (Protocol::Responses, _) => EXCEEDS.into(),
+    }
+}
+
+/// Google's own words, where the numbers for them are known.
+fn too_long_for_google(message: &str) -> String {
+    match Size::read(message) {
+        Some(Size::Prompt(tokens, limit)) => {
+            format!("The input token count ({tokens}) exceeds the maximum number of tokens allowed ({limit}).")
+        }
+        _ => message.into(),
     }
 }
 

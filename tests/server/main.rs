@@ -8,6 +8,7 @@ mod compaction;
 mod connections;
 mod faults;
 mod gates;
+mod gemini;
 mod generation;
 mod headers;
 mod healing;

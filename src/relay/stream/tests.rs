@@ -3,6 +3,7 @@ use futures_util::stream;
 use super::*;
 use crate::actors::Actors;
 use crate::actors::rate_limiter::Permit;
+use crate::protocol::Protocol;
 use crate::relay::{Call, Client};
 use crate::translate::ids::Ids;
 use crate::translate::{Object, Reply, pairs};
@@ -162,6 +163,7 @@ impl Translator for Bug {
 /// An answer that begins, and then, when it is time, meets a bug of ours.
 pub fn with_a_bug(actors: Actors, permit: Permit, time: impl Future<Output = ()> + 'static) -> Flow {
     let client = Client {
+        dialect: Protocol::Chat.into(),
         protocol: Protocol::Chat,
         request_id: "req_1".into(),
         agent: String::new(),

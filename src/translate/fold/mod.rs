@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
+use crate::protocol::{Dialect, Protocol};
 use crate::translate::Translator;
 
 pub mod chat;
+pub mod gemini;
 pub mod messages;
 pub mod responses;
 
@@ -19,16 +20,17 @@ pub trait Gather {
     fn finish(self: Box<Self>) -> Result<Value, Failure>;
 }
 
-pub fn gather(client: Protocol) -> Box<dyn Gather> {
-    match client {
-        Protocol::Chat => Box::new(chat::Fold::default()),
-        Protocol::Responses => Box::new(responses::Fold::default()),
-        Protocol::Messages => Box::new(messages::Fold::default()),
+pub fn gather(client: impl Into<Dialect>) -> Box<dyn Gather> {
+    match client.into() {
+        Dialect::Of(Protocol::Chat) => Box::new(chat::Fold::default()),
+        Dialect::Of(Protocol::Responses) => Box::new(responses::Fold::default()),
+        Dialect::Of(Protocol::Messages) => Box::new(messages::Fold::default()),
+        Dialect::Gemini => Box::new(gemini::Fold::default()),
     }
 }
 
 /// A whole answer on its way through a translator, for a client that asked for no stream.
-pub fn through(client: Protocol, translator: &mut dyn Translator, answer: Value) -> Result<Value, Failure> {
+pub fn through(client: impl Into<Dialect>, translator: &mut dyn Translator, answer: Value) -> Result<Value, Failure> {
     let mut frames = Vec::new();
     translator.whole(answer, &mut frames)?;
     let mut whole = gather(client);

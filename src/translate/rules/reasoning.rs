@@ -81,7 +81,7 @@ impl Wish {
         Self {
             effort: effort.or(budget.map(Effort::of_budget)),
             budget,
-            shows: tuning.show_reasoning,
+            shows: tuning.show_reasoning && field(body, "reasoning")["exclude"] != true,
             named: effort.is_some(),
             ..Self::default()
         }

@@ -38,6 +38,8 @@ fn k140_too_long_a_prompt_is_said_so_that_clients_compact() {
         )
     );
     assert_eq!(said(Responses), EXCEEDS);
+    let googles = "The input token count (74490) exceeds the maximum number of tokens allowed (72000).";
+    assert_eq!(for_client(failure.clone(), Dialect::Gemini).message, googles);
     assert_eq!(
         for_client(failure, Responses).openai_code(),
         Some("context_length_exceeded")

@@ -68,7 +68,7 @@ pub fn request(mut out: Object, context: &Context) -> Result<Outgoing, Failure> 
             model: context.requested.to_owned(),
             ran: model.id.clone(),
             include_usage,
-            show_reasoning: context.tuning.show_reasoning,
+            show_reasoning: wish.shows,
             reasoning_alias: context.tuning.reasoning_alias,
             tools: aliases,
             ..Reply::default()

@@ -99,9 +99,9 @@ impl Call {
         }
     }
 
-    /// A Messages block. Arguments that are no object are none; those that are no JSON are kept as they are.
-    pub fn block(&self, id: &str) -> Value {
-        let input = match &self.input {
+    /// The arguments as an object. Those that are none are left out; those that are no JSON are kept as they are.
+    pub fn object(&self) -> Value {
+        match &self.input {
             Input::Text(text) => json!({"input": text}),
             Input::Json(text) if text.trim().is_empty() => json!({}),
             Input::Json(text) => match serde_json::from_str(text) {
@@ -109,8 +109,12 @@ impl Call {
                 Ok(_) => json!({}),
                 Err(_) => json!({"raw_arguments": text}),
             },
-        };
-        json!({"type": "tool_use", "id": id, "name": self.name, "input": input})
+        }
+    }
+
+    /// A Messages block.
+    pub fn block(&self, id: &str) -> Value {
+        json!({"type": "tool_use", "id": id, "name": self.name, "input": self.object()})
     }
 
     /// An entry of Chat's `tool_calls`.
