@@ -298,11 +298,14 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
         CatalogActor::new(Rc::new(fetch), settings.models.refresh)
     };
     let memory = MemoryActor::default();
+    let rate_limiter = RateLimiterActor::new(settings.rate_limit);
+    let recorder = RecorderActor::default();
     let published = Published {
         credential,
         catalog: catalog.published(),
         facts: memory.published(),
-        limited: settings.rate_limit.is_limiting(),
+        free: rate_limiter.published(),
+        records: recorder.published(),
     };
     let usage = move || {
         let (github, secret) = (github.clone(), github_token.clone());
@@ -311,10 +314,10 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
     Actors {
         token,
         catalog: catalog.start(),
-        rate_limiter: RateLimiterActor::new(settings.rate_limit).start(),
+        rate_limiter: rate_limiter.start(),
         approval: ApprovalActor::new(settings.approval).start(),
         memory: memory.start(),
-        recorder: RecorderActor::default().start(),
+        recorder: recorder.start(),
         quota: QuotaActor::new(Rc::new(usage)).start(),
         published,
     }
