@@ -175,7 +175,7 @@ impl Client {
 struct Pieces(Bytes);
 
 impl Pieces {
-    const SIZE: usize = 32 << 10;
+    const SIZE: usize = 16 << 10;
 }
 
 impl MessageBody for Pieces {
