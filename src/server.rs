@@ -114,6 +114,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client that does not finish the head of its request.
 const SLOW_HEAD: Duration = Duration::from_secs(10);
 
+/// How often a worker that may have nothing to do stirs its allocator.
+const STIR: Duration = Duration::from_secs(2);
+
 /// Whether a server could listen there now, so that nobody signs in for a proxy that cannot start.
 pub fn check_address(settings: &config::Server) -> Result<(), Error> {
     let address = (settings.host.as_str(), settings.port);
@@ -140,6 +143,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
     let (relay, of_workers) = (settings.relay.clone(), actors.clone());
     let grace = settings.server.shutdown_grace;
     let mut builder = HttpServer::new(move || {
+        actix_rt::spawn(give_memory_back());
         let relay = Relay::new(Copilot::new(&setup), of_workers.clone(), relay.clone(), closed.clone());
         http::app(Doors {
             relay,
@@ -250,6 +254,18 @@ impl Running {
     }
 }
 
+/// Lets the allocator tidy up: memory that was freed goes back to the system a second later, but only on the occasion of
+/// another large piece. Without this, a proxy that has nothing to do would keep what its last load took.
+async fn give_memory_back() {
+    const LARGE: usize = 1 << 20;
+    let mut clock = tokio::time::interval(STIR);
+    loop {
+        clock.tick().await;
+        // Never written to, so it takes no memory itself.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    }
+}
+
 /// How a proxy came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -304,11 +320,14 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
         CatalogActor::new(Rc::new(fetch), settings.models.refresh)
     };
     let memory = MemoryActor::default();
+    let rate_limiter = RateLimiterActor::new(settings.rate_limit);
+    let recorder = RecorderActor::default();
     let published = Published {
         credential,
         catalog: catalog.published(),
         facts: memory.published(),
-        limited: settings.rate_limit.is_limiting(),
+        free: rate_limiter.published(),
+        records: recorder.published(),
     };
     let usage = move || {
         let (github, secret) = (github.clone(), github_token.clone());
@@ -317,10 +336,10 @@ fn start_actors(settings: &Settings, setup: &Setup, github_token: Secret) -> Act
     Actors {
         token,
         catalog: catalog.start(),
-        rate_limiter: RateLimiterActor::new(settings.rate_limit).start(),
+        rate_limiter: rate_limiter.start(),
         approval: ApprovalActor::new(settings.approval).start(),
         memory: memory.start(),
-        recorder: RecorderActor::default().start(),
+        recorder: recorder.start(),
         quota: QuotaActor::new(Rc::new(usage)).start(),
         archive: settings.keeps_responses.then(|| ArchiveActor::default().start()),
         published,

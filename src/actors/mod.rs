@@ -2,8 +2,8 @@
 //!
 //! Each file reads in the same order: its states in words, its messages, the plain state that holds the rules, then the
 //! actor, which asks the state what to do and does it. [`Actors`] is what the rest of the house holds: addresses, what
-//! some of the actors publish so that a request reads it without a message, and a closed mailbox turned into
-//! [`Stopped`] once.
+//! some of the actors publish so that a request needs no message (one costs a wake of another thread), and a closed
+//! mailbox turned into [`Stopped`] once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use catalog::{CatalogActor, GetCatalog};
 use memory::MemoryActor;
 use quota::QuotaActor;
 use rate_limiter::{Acquire, Permit, RateLimiterActor, Refused};
-use recorder::RecorderActor;
+use recorder::{Collect, Exchange, RecorderActor};
 use token::{Credential, ExchangeError, GetCredential, TokenActor};
 
 use crate::protocol::catalog::Catalog;
@@ -54,8 +54,9 @@ pub struct Published {
     pub credential: token::Published,
     pub catalog: catalog::Published,
     pub facts: memory::Published,
-    /// A call may have to wait for its permit.
-    pub limited: bool,
+    /// Where calls take their permits, if nothing limits them.
+    pub free: Option<rate_limiter::Free>,
+    pub records: recorder::Tray,
 }
 
 /// An actor is gone. It does not come back: the process has to be started anew.
@@ -121,12 +122,19 @@ impl Actors {
 
     /// Waits for the right to make one call; dropping the future leaves the line.
     pub async fn acquire(&self) -> Result<Result<Permit, Refused>, Stopped> {
-        if !self.published.limited {
-            return Ok(Ok(Permit::unlimited(&self.rate_limiter)));
+        if let Some(free) = &self.published.free {
+            return Ok(Ok(free.enter()));
         }
         let (caller, permit) = oneshot::channel();
         self.rate_limiter.send(Acquire(caller)).await.map_err(|_| Stopped)?;
         permit.await.map_err(|_| Stopped)
+    }
+
+    /// Lays down for the recorder how far a request has come.
+    pub fn record(&self, exchange: Exchange) {
+        if self.published.records.lay(exchange) {
+            self.recorder.do_send(Collect);
+        }
     }
 
     /// Whether every actor still runs.

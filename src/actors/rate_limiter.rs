@@ -7,9 +7,11 @@
 //!         ─ too early, or the line is full ─→ Refused { retry_after }
 //! ```
 //!
-//! Where nothing is limited a call takes its permit without waiting for an answer.
+//! Where nothing is limited a call takes its permit without asking: see [`Free`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, SpawnHandle};
@@ -51,11 +53,6 @@ impl Default for Settings {
 #[rtype(result = "()")]
 pub struct Acquire(pub oneshot::Sender<Result<Permit, Refused>>);
 
-/// A call goes ahead, since nothing is limited.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Enter;
-
 /// Asks how things stand.
 #[derive(Debug, Message)]
 #[rtype(result = "Snapshot")]
@@ -76,25 +73,42 @@ struct Release;
 
 /// The right to make one call now. Dropping it gives it back, whatever happened in between.
 #[derive(Debug)]
-pub struct Permit {
-    owner: Option<Addr<RateLimiterActor>>,
-}
+pub struct Permit(Owner);
 
-impl Permit {
-    /// The permit of a call that nothing limits.
-    pub(super) fn unlimited(owner: &Addr<RateLimiterActor>) -> Self {
-        owner.do_send(Enter);
-        Self {
-            owner: Some(owner.clone()),
-        }
-    }
+#[derive(Debug)]
+enum Owner {
+    Limiter(Addr<RateLimiterActor>),
+    Nobody(Free),
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(owner) = &self.owner {
-            owner.do_send(Release);
+        match &self.0 {
+            Owner::Limiter(limiter) => limiter.do_send(Release),
+            Owner::Nobody(free) => free.leave(),
         }
+    }
+}
+
+/// The calls that nothing limits. They are counted where they are made, since a message each would wake a thread each.
+#[derive(Clone, Debug, Default)]
+pub struct Free(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    running: AtomicUsize,
+    granted: AtomicU64,
+}
+
+impl Free {
+    pub fn enter(&self) -> Permit {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        self.0.granted.fetch_add(1, Ordering::Relaxed);
+        Permit(Owner::Nobody(self.clone()))
+    }
+
+    fn leave(&self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -206,6 +220,7 @@ pub struct RateLimiterActor {
     alarm: Option<SpawnHandle>,
     granted: u64,
     refused: u64,
+    free: Free,
 }
 
 impl RateLimiterActor {
@@ -216,19 +231,19 @@ impl RateLimiterActor {
             alarm: None,
             granted: 0,
             refused: 0,
+            free: Free::default(),
         }
+    }
+
+    /// Where calls take their permits, if nothing limits them.
+    pub fn published(&self) -> Option<Free> {
+        (!self.lane.settings.is_limiting()).then(|| self.free.clone())
     }
 
     fn permit(&mut self, context: &Context<Self>) -> Permit {
-        self.enter();
-        Permit {
-            owner: Some(context.address()),
-        }
-    }
-
-    fn enter(&mut self) {
         self.lane.grant(now());
         self.granted += 1;
+        Permit(Owner::Limiter(context.address()))
     }
 
     /// Serves the line as far as it may be served now, then sets the alarm for the next.
@@ -293,14 +308,6 @@ impl Handler<Acquire> for RateLimiterActor {
     }
 }
 
-impl Handler<Enter> for RateLimiterActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Enter, _: &mut Self::Context) {
-        self.enter();
-    }
-}
-
 impl Handler<Release> for RateLimiterActor {
     type Result = ();
 
@@ -316,9 +323,9 @@ impl Handler<GetSnapshot> for RateLimiterActor {
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
         let waiting = self.line.iter().filter(|waiter| !waiter.is_closed()).count();
         MessageResult(Snapshot {
-            running: self.lane.running,
+            running: self.lane.running + self.free.0.running.load(Ordering::Relaxed),
             waiting,
-            granted: self.granted,
+            granted: self.granted + self.free.0.granted.load(Ordering::Relaxed),
             refused: self.refused,
         })
     }
@@ -446,9 +453,11 @@ mod tests {
 
     #[actix_web::test]
     async fn a_call_that_nothing_limits_is_counted_all_the_same() {
-        assert!(waiting(SECOND).is_limiting() && !Settings::default().is_limiting());
-        let actor = RateLimiterActor::new(Settings::default()).start();
-        let permit = Permit::unlimited(&actor);
+        assert!(RateLimiterActor::new(waiting(SECOND)).published().is_none());
+        let actor = RateLimiterActor::new(Settings::default());
+        let free = actor.published().unwrap();
+        let actor = actor.start();
+        let permit = free.enter();
         let snapshot = actor.send(GetSnapshot).await.unwrap();
         assert_eq!((snapshot.running, snapshot.granted), (1, 1));
         drop(permit);

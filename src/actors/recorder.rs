@@ -1,7 +1,12 @@
 //! The latest requests and the sums since the start, for the dashboard: who asked what, how long it took, what it cost.
 //! Never a word of a prompt or an answer. Knows no protocol.
+//!
+//! ```text
+//! request ─ lays down how far it has come ─→ Tray ─ it is full, or somebody asks for news ─→ the record
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
@@ -50,10 +55,31 @@ pub enum Phase {
     Ended,
 }
 
-/// Writes a request down, or the newer state of one that is known.
-#[derive(Clone, Debug, Message)]
+/// Where requests lay down how far they have come. Nobody is woken for one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Tray(Arc<Mutex<Vec<Exchange>>>);
+
+impl Tray {
+    /// How many fill it.
+    const FULL: usize = 64;
+
+    /// Whether it should be emptied now.
+    #[must_use]
+    pub fn lay(&self, exchange: Exchange) -> bool {
+        let mut laid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        laid.push(exchange);
+        laid.len().is_multiple_of(Self::FULL)
+    }
+
+    fn empty(&self) -> Vec<Exchange> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Empties the tray.
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Record(pub Exchange);
+pub struct Collect;
 
 /// What has changed after a revision.
 #[derive(Clone, Copy, Debug, Message)]
@@ -99,6 +125,7 @@ struct Ring {
 }
 
 impl Ring {
+    /// Writes a request down, or the newer state of one that is known.
     fn record(&mut self, exchange: Exchange) {
         self.revision += 1;
         if exchange.status.is_some() {
@@ -152,7 +179,20 @@ impl Ring {
 /// Keeps the record.
 #[derive(Debug, Default)]
 pub struct RecorderActor {
+    tray: Tray,
     ring: Ring,
+}
+
+impl RecorderActor {
+    pub fn published(&self) -> Tray {
+        self.tray.clone()
+    }
+
+    fn collect(&mut self) {
+        for exchange in self.tray.empty() {
+            self.ring.record(exchange);
+        }
+    }
 }
 
 impl Actor for RecorderActor {
@@ -163,11 +203,11 @@ impl Actor for RecorderActor {
     }
 }
 
-impl Handler<Record> for RecorderActor {
+impl Handler<Collect> for RecorderActor {
     type Result = ();
 
-    fn handle(&mut self, record: Record, _: &mut Self::Context) {
-        self.ring.record(record.0);
+    fn handle(&mut self, _: Collect, _: &mut Self::Context) {
+        self.collect();
     }
 }
 
@@ -175,6 +215,7 @@ impl Handler<GetNews> for RecorderActor {
     type Result = MessageResult<GetNews>;
 
     fn handle(&mut self, ask: GetNews, _: &mut Self::Context) -> Self::Result {
+        self.collect();
         MessageResult(self.ring.news(ask.after, unix_ms(SystemTime::now())))
     }
 }
@@ -212,6 +253,18 @@ mod tests {
             (1, 1, 5)
         );
         assert!(ring.news(second.revision, 0).requests.is_empty());
+    }
+
+    #[actix_web::test]
+    async fn whoever_asks_hears_what_lies_in_the_tray() {
+        let actor = RecorderActor::default();
+        let tray = actor.published();
+        let actor = actor.start();
+        let full = (1..=Tray::FULL).filter(|number| tray.lay(exchange(&number.to_string(), Some(200))));
+        assert_eq!(full.collect::<Vec<_>>(), [Tray::FULL]);
+        let news = actor.send(GetNews { after: 0 }).await.unwrap();
+        assert_eq!(news.totals.requests, Tray::FULL as u64);
+        assert!(tray.empty().is_empty());
     }
 
     #[test]

@@ -198,8 +198,8 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::actors::Actors;
     use crate::actors::rate_limiter::{self, GetSnapshot, RateLimiterActor};
+    use crate::actors::{Actors, Published};
     use crate::http::tests::Proxy;
     use crate::relay::stream::tests::with_a_bug;
 
@@ -238,9 +238,15 @@ mod tests {
             max_concurrent: 1,
             ..rate_limiter::Settings::default()
         };
+        let given = Proxy::default().start()().relay.actors().clone();
+        let limiter = RateLimiterActor::new(settings);
         let actors = Actors {
-            rate_limiter: RateLimiterActor::new(settings).start(),
-            ..Proxy::default().start()().relay.actors().clone()
+            published: Published {
+                free: limiter.published(),
+                ..given.published.clone()
+            },
+            rate_limiter: limiter.start(),
+            ..given
         };
         let (of_workers, heard) = (web::Data::new(actors.clone()), web::Data::new(Notify::new()));
         let hears = heard.clone();

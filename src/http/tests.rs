@@ -102,19 +102,22 @@ impl Proxy {
         let token = TokenActor::new(Rc::new(exchange), || 0.5);
         let catalog = CatalogActor::new(Rc::new(fetch), Duration::from_secs(600));
         let memory = MemoryActor::default();
+        let rate_limiter = RateLimiterActor::new(rate_limiter::Settings::default());
+        let recorder = RecorderActor::default();
         let published = Published {
             credential: token.published(),
             catalog: catalog.published(),
             facts: memory.published(),
-            limited: false,
+            free: rate_limiter.published(),
+            records: recorder.published(),
         };
         let actors = Actors {
             token: token.start(),
             catalog: catalog.start(),
-            rate_limiter: RateLimiterActor::new(rate_limiter::Settings::default()).start(),
+            rate_limiter: rate_limiter.start(),
             approval: ApprovalActor::new(approval).start(),
             memory: memory.start(),
-            recorder: RecorderActor::default().start(),
+            recorder: recorder.start(),
             quota: QuotaActor::new(Rc::new(usage)).start(),
             archive: None,
             published,

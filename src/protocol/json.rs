@@ -23,8 +23,8 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, Unfit> {
     if !fits(text, MOST_VALUES) {
         return Err(Unfit::TooManyValues);
     }
-    std::str::from_utf8(text).map_err(|_| Unfit::NoObject)?;
-    match serde_json::from_slice(text) {
+    let letters = std::str::from_utf8(text).map_err(|_| Unfit::NoObject)?;
+    match serde_json::from_str(letters) {
         Ok(object) => Ok(object),
         Err(_) => match whole_pairs(text) {
             Cow::Owned(repaired) => serde_json::from_slice(&repaired).map_err(|_| Unfit::NoObject),
@@ -36,9 +36,85 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, Unfit> {
 /// Writes an object; `bytes` is about how long it will be.
 pub fn text(object: &Map<String, Value>, bytes: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.saturating_add(bytes / 16).saturating_add(512));
-    // Nothing here can fail: the keys are strings, and memory does not refuse.
-    let _ = serde_json::to_writer(&mut text, object);
+    write_object(object, &mut text);
     text
+}
+
+fn write_object(object: &Map<String, Value>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (at, (name, value)) in object.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(name, out);
+        out.push(b':');
+        write_value(value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(object) => write_object(object, out),
+        Value::Array(list) => {
+            out.push(b'[');
+            for (at, value) in list.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_value(value, out);
+            }
+            out.push(b']');
+        }
+        Value::String(text) => write_string(text, out),
+        // Nothing here can fail: memory does not refuse.
+        Value::Null | Value::Bool(_) | Value::Number(_) => drop(serde_json::to_writer(out, value)),
+    }
+}
+
+/// Strings are nearly all there is of a prompt, so this looks at eight bytes at a time.
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, more) = rest.split_at(plain_bytes(rest));
+        out.extend_from_slice(plain);
+        let [special, more @ ..] = more else { break };
+        rest = more;
+        let letter = match special {
+            b'\n' => b'n',
+            b'\t' => b't',
+            b'\r' => b'r',
+            0x08 => b'b',
+            0x0C => b'f',
+            b'"' | b'\\' => *special,
+            control => {
+                let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(*control)]);
+                continue;
+            }
+        };
+        out.extend_from_slice(&[b'\\', letter]);
+    }
+    out.push(b'"');
+}
+
+/// How many bytes from here on stand for themselves in a string.
+fn plain_bytes(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // Marks the bytes below a limit of at most 128. What is marked above the first of them may be wrong.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & (ONES * 128);
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let special = below(word, 32) | is(word, b'"') | is(word, b'\\');
+        if special != 0 {
+            return at * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = rest.iter().position(|byte| *byte < 32 || matches!(byte, b'"' | b'\\'));
+    text.len() - rest.len() + special.unwrap_or(rest.len())
 }
 
 /// Whether a text holds at most so many values, lists and objects weighing somewhat more. Builds nothing, and does not
@@ -142,6 +218,16 @@ mod tests {
         }
         for unfinished in ["\"", "\"\\", "\"\\\"", "\"x"] {
             assert!(fits(unfinished.as_bytes(), 0), "{unfinished}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_what_serde_writes(letters in proptest::collection::vec("[\\x00-\\x7fé😀]{0,40}", 0..4)) {
+            let value = |text: &String| serde_json::json!([text, {"a": text, "b": [1, -0.5, true, null, [], {}]}]);
+            let object: Map<_, _> = letters.iter().map(|text| (text.clone(), value(text))).collect();
+            let written = String::from_utf8(text(&object, 0)).unwrap();
+            proptest::prop_assert_eq!(written, serde_json::to_string(&object).unwrap());
         }
     }
 

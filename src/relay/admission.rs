@@ -95,7 +95,7 @@ impl Relay {
                 return Err(Failure::new(Kind::Denied, verdict.to_string()).into());
             }
         }
-        if self.actors.published.limited {
+        if self.actors.published.free.is_none() {
             journal.waits(Phase::Queued);
         }
         let acquired = self.actors.acquire().await?;

@@ -7,7 +7,7 @@ use crate::actors::Actors;
 use crate::actors::approval::harmless;
 use crate::actors::memory::Keep;
 use crate::actors::rate_limiter::Permit;
-use crate::actors::recorder::{Exchange, Phase, Record, unix_ms};
+use crate::actors::recorder::{Exchange, Phase, unix_ms};
 use crate::protocol::catalog::Model;
 use crate::protocol::failure::Failure;
 use crate::protocol::{Dialect, Protocol};
@@ -119,7 +119,7 @@ impl Journal {
     }
 
     fn record(&self) {
-        self.actors.recorder.do_send(Record(self.exchange.clone()));
+        self.actors.record(self.exchange.clone());
     }
 }
 

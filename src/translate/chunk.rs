@@ -237,9 +237,14 @@ fn skip<'a, A: MapAccess<'a>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }
 
-/// Keeps an unknown field, unless it is one of Copilot's own annotations.
+/// Whether a field is one of Copilot's own annotations, which clients do not know.
+pub fn is_own(name: &str) -> bool {
+    name.starts_with("copilot_") || name.starts_with("content_filter_") || name == "prompt_filter_results"
+}
+
+/// Keeps an unknown field, unless it is Copilot's own.
 fn keep<'a, A: MapAccess<'a>>(rest: &mut Vec<Unknown<'a>>, key: Text<'a>, map: &mut A) -> Result<(), A::Error> {
-    if key.starts_with("copilot_") || key.starts_with("content_filter_") || *key == *"prompt_filter_results" {
+    if is_own(&key) {
         return skip(map);
     }
     rest.push((key, map.next_value()?));

@@ -1,8 +1,16 @@
 //! One HTTP client per thread, and what all threads share. Knows TLS roots, limits of time, the pool, and the single
 //! resend; not whom it talks to.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use actix_http::body::{BodySize, MessageBody};
 use awc::{
     error::{ConnectError, SendRequestError},
     http::{
@@ -147,7 +155,7 @@ impl Client {
             call = call.insert_header(sendable(header)?);
         }
         let sent = match &request.body {
-            Some(body) => call.send_body(body.clone()).await,
+            Some(body) => call.send_body(Pieces(body.clone())).await,
             None => call.send().await,
         };
         let response = sent.map_err(|error| in_our_words(error, &self.setup.settings))?;
@@ -159,6 +167,28 @@ impl Client {
     /// The awc client that leads to a target.
     pub(super) fn road(&self, target: &Target) -> &awc::Client {
         if target.secure { &self.secure } else { &self.plain }
+    }
+}
+
+/// A request's body on its way out. awc copies what it is given, and keeps the room until the answer is over: so it is
+/// given a piece at a time.
+struct Pieces(Bytes);
+
+impl Pieces {
+    const SIZE: usize = 16 << 10;
+}
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let size = self.0.len().min(Self::SIZE);
+        let piece = self.0.split_to(size);
+        Poll::Ready((size > 0).then_some(Ok(piece)))
     }
 }
 

@@ -35,6 +35,10 @@ impl super::Gather for Fold {
                 ("choices", Value::Array(choices)) => choices.into_iter().for_each(|choice| self.choice(choice)),
                 ("usage", Value::Null) => {}
                 ("usage", usage) => self.usage = usage,
+                // What only some chunks know, all the others have as null.
+                (_, Value::Null) => {
+                    self.answer.entry(name).or_insert(Value::Null);
+                }
                 (_, value) => {
                     self.answer.insert(name, value);
                 }

@@ -3,6 +3,7 @@
 
 mod request;
 mod response;
+mod whole;
 
 pub use request::request;
 pub use response::Relay;

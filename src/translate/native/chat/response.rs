@@ -6,6 +6,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::whole;
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::protocol::sse::Frame;
@@ -249,8 +250,14 @@ impl Translator for Relay {
         self.end(out)
     }
 
+    /// As the stream that would have brought it, which for mere words need not be written.
     fn answer(&mut self, answer: Value) -> Result<Value, Failure> {
-        fold::through(Protocol::Chat, self, answer)
+        let Some(ending) = whole::ending(&answer) else {
+            return fold::through(Protocol::Chat, self, answer);
+        };
+        self.heard = whole::heard(&answer);
+        self.over = true;
+        Ok(whole::edited(answer, ending, &self.reply, &mut self.ids))
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<Frame>) {
