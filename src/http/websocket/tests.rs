@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix::Actor;
 use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpServer};
 use awc::error::WsProtocolError;
@@ -11,11 +12,14 @@ use awc::ws::{CloseCode, Frame, Message};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
+use crate::actors::Actors;
+use crate::actors::rate_limiter::{self, GetSnapshot, RateLimiterActor};
 use crate::http;
 use crate::http::tests::Proxy;
+use crate::relay::stream::tests::with_a_bug;
 
 /// Serves an app on a free port; its address. The app's type has no name to write here.
 macro_rules! listen {
@@ -618,4 +622,75 @@ async fn where_the_socket_fails_http_serves() {
         (&json!("error"), &json!(404)),
         "there is no other way"
     );
+}
+
+/// A socket whose turn holds a permit and meets a bug of ours: within an answer, or, at `/before`, before one has begun.
+async fn buggy(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+    actors: web::Data<Actors>,
+    heard: web::Data<Notify>,
+) -> HttpResponse {
+    let permit = actors.acquire().await.unwrap().expect("a permit");
+    let time = async move { heard.notified().await };
+    let turn = match request.path() {
+        "/before" => Turn::Asked(Box::pin(async move {
+            let _permit = permit;
+            time.await;
+            panic!("this is the bug")
+        })),
+        _ => Turn::Flowing(Box::new(with_a_bug(Actors::clone(&actors), permit, time))),
+    };
+    let (response, sender, messages) = actix_ws::handle(&request, payload).unwrap();
+    let socket = Socket {
+        client: client_of(&request, Protocol::Responses),
+        session: Session::new(doors.settings.max_body_bytes),
+        relay: doors.relay.for_socket(),
+        draining: doors.draining.clone(),
+        sender,
+        turn: Some(turn),
+    };
+    actix_rt::spawn(socket.live(messages.aggregate_continuations(), LIFETIME));
+    response
+}
+
+#[actix_web::test]
+async fn a_bug_in_a_turn_ends_its_socket_and_no_other() {
+    let start = Proxy::default().start();
+    let settings = rate_limiter::Settings {
+        max_concurrent: 1,
+        ..rate_limiter::Settings::default()
+    };
+    let actors = Actors {
+        rate_limiter: RateLimiterActor::new(settings).start(),
+        ..start().relay.actors().clone()
+    };
+    let (of_workers, heard) = (web::Data::new(actors.clone()), web::Data::new(Notify::new()));
+    let hears = heard.clone();
+    let url = listen!(move || {
+        App::new()
+            .app_data(web::Data::new(start()))
+            .app_data(of_workers.clone())
+            .app_data(hears.clone())
+            .default_service(web::get().to(buggy))
+    });
+    for path in ["/before", "/within", "/before", "/within"] {
+        let mut socket = awc::Client::default()
+            .ws(format!("{url}{path}"))
+            .connect()
+            .await
+            .unwrap()
+            .1;
+        if path == "/within" {
+            assert_eq!(socket.heard().await, json!({}));
+        }
+        heard.notify_one();
+        assert_eq!(socket.closed().await, CloseCode::Error, "{path}");
+        let since = Instant::now();
+        while actors.rate_limiter.send(GetSnapshot).await.unwrap().running > 0 {
+            assert!(since.elapsed() < Duration::from_secs(5), "the permit is lost: {path}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
