@@ -355,6 +355,7 @@ async fn answer_frames(
         let asked: Value = serde_json::from_str(&text).unwrap();
         let events = events(&asked);
         let (cuts, refuses) = (text.contains("[[cut]]"), text.contains("[[refuse]]"));
+        let fails = text.contains("[[fail]]");
         let forgets = text.contains("[[forget]]") && asked.get("previous_response_id").is_some();
         told.send(Heard::Framed(number, asked)).unwrap();
         if forgets {
@@ -362,7 +363,10 @@ async fn answer_frames(
             sender.text(error.to_string()).await.unwrap();
             continue;
         }
-        if refuses {
+        if fails {
+            sender.text(events[0].to_string()).await.unwrap();
+        }
+        if refuses || fails {
             let error = json!({"type": "error", "error": {"code": "user_model_rate_limited", "message": "slow down"}});
             sender.text(error.to_string()).await.unwrap();
             continue;
@@ -598,6 +602,29 @@ async fn what_copilot_refuses_on_its_socket_is_not_asked_again() {
     );
     assert!(matches!(asked.recv().await.unwrap(), Heard::Framed(..)));
     assert!(asked.try_recv().is_err());
+}
+
+#[actix_web::test]
+async fn copilots_socket_serves_no_turn_after_an_error() {
+    for (input, told) in [("[[refuse]]", "error"), ("[[fail]]", "response.failed")] {
+        let (copilot, mut asked) = copilot(true);
+        let url = serve(Proxy {
+            copilot,
+            ..Proxy::default()
+        });
+        let mut socket = connect(&url).await;
+        socket
+            .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": input}))
+            .await;
+        assert_eq!(whole_turn(&mut socket).await["type"], told, "{input}");
+        socket.ask(json!({"type": "response.create", "input": "two"})).await;
+        assert_eq!(whole_turn(&mut socket).await["type"], "response.completed", "{input}");
+        let mut sockets = async || match asked.recv().await.unwrap() {
+            Heard::Framed(number, _) => number,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((sockets().await, sockets().await), (1, 2), "{input}");
+    }
 }
 
 #[actix_web::test]
