@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix::Actor;
 use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpServer};
 use awc::error::WsProtocolError;
@@ -11,11 +12,14 @@ use awc::ws::{CloseCode, Frame, Message};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
+use crate::actors::Actors;
+use crate::actors::rate_limiter::{self, GetSnapshot, RateLimiterActor};
 use crate::http;
 use crate::http::tests::Proxy;
+use crate::relay::stream::tests::with_a_bug;
 
 /// Serves an app on a free port; its address. The app's type has no name to write here.
 macro_rules! listen {
@@ -351,6 +355,7 @@ async fn answer_frames(
         let asked: Value = serde_json::from_str(&text).unwrap();
         let events = events(&asked);
         let (cuts, refuses) = (text.contains("[[cut]]"), text.contains("[[refuse]]"));
+        let fails = text.contains("[[fail]]");
         let forgets = text.contains("[[forget]]") && asked.get("previous_response_id").is_some();
         told.send(Heard::Framed(number, asked)).unwrap();
         if forgets {
@@ -358,7 +363,10 @@ async fn answer_frames(
             sender.text(error.to_string()).await.unwrap();
             continue;
         }
-        if refuses {
+        if fails {
+            sender.text(events[0].to_string()).await.unwrap();
+        }
+        if refuses || fails {
             let error = json!({"type": "error", "error": {"code": "user_model_rate_limited", "message": "slow down"}});
             sender.text(error.to_string()).await.unwrap();
             continue;
@@ -597,6 +605,29 @@ async fn what_copilot_refuses_on_its_socket_is_not_asked_again() {
 }
 
 #[actix_web::test]
+async fn copilots_socket_serves_no_turn_after_an_error() {
+    for (input, told) in [("[[refuse]]", "error"), ("[[fail]]", "response.failed")] {
+        let (copilot, mut asked) = copilot(true);
+        let url = serve(Proxy {
+            copilot,
+            ..Proxy::default()
+        });
+        let mut socket = connect(&url).await;
+        socket
+            .ask(json!({"type": "response.create", "model": "gpt-5.4", "input": input}))
+            .await;
+        assert_eq!(whole_turn(&mut socket).await["type"], told, "{input}");
+        socket.ask(json!({"type": "response.create", "input": "two"})).await;
+        assert_eq!(whole_turn(&mut socket).await["type"], "response.completed", "{input}");
+        let mut sockets = async || match asked.recv().await.unwrap() {
+            Heard::Framed(number, _) => number,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((sockets().await, sockets().await), (1, 2), "{input}");
+    }
+}
+
+#[actix_web::test]
 async fn where_the_socket_fails_http_serves() {
     let (copilot, mut asked) = copilot(false);
     let url = serve(Proxy {
@@ -618,4 +649,75 @@ async fn where_the_socket_fails_http_serves() {
         (&json!("error"), &json!(404)),
         "there is no other way"
     );
+}
+
+/// A socket whose turn holds a permit and meets a bug of ours: within an answer, or, at `/before`, before one has begun.
+async fn buggy(
+    request: HttpRequest,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+    actors: web::Data<Actors>,
+    heard: web::Data<Notify>,
+) -> HttpResponse {
+    let permit = actors.acquire().await.unwrap().expect("a permit");
+    let time = async move { heard.notified().await };
+    let turn = match request.path() {
+        "/before" => Turn::Asked(Box::pin(async move {
+            let _permit = permit;
+            time.await;
+            panic!("this is the bug")
+        })),
+        _ => Turn::Flowing(Box::new(with_a_bug(Actors::clone(&actors), permit, time))),
+    };
+    let (response, sender, messages) = actix_ws::handle(&request, payload).unwrap();
+    let socket = Socket {
+        client: client_of(&request, Protocol::Responses),
+        session: Session::new(doors.settings.max_body_bytes),
+        relay: doors.relay.for_socket(),
+        draining: doors.draining.clone(),
+        sender,
+        turn: Some(turn),
+    };
+    actix_rt::spawn(socket.live(messages.aggregate_continuations(), LIFETIME));
+    response
+}
+
+#[actix_web::test]
+async fn a_bug_in_a_turn_ends_its_socket_and_no_other() {
+    let start = Proxy::default().start();
+    let settings = rate_limiter::Settings {
+        max_concurrent: 1,
+        ..rate_limiter::Settings::default()
+    };
+    let actors = Actors {
+        rate_limiter: RateLimiterActor::new(settings).start(),
+        ..start().relay.actors().clone()
+    };
+    let (of_workers, heard) = (web::Data::new(actors.clone()), web::Data::new(Notify::new()));
+    let hears = heard.clone();
+    let url = listen!(move || {
+        App::new()
+            .app_data(web::Data::new(start()))
+            .app_data(of_workers.clone())
+            .app_data(hears.clone())
+            .default_service(web::get().to(buggy))
+    });
+    for path in ["/before", "/within", "/before", "/within"] {
+        let mut socket = awc::Client::default()
+            .ws(format!("{url}{path}"))
+            .connect()
+            .await
+            .unwrap()
+            .1;
+        if path == "/within" {
+            assert_eq!(socket.heard().await, json!({}));
+        }
+        heard.notify_one();
+        assert_eq!(socket.closed().await, CloseCode::Error, "{path}");
+        let since = Instant::now();
+        while actors.rate_limiter.send(GetSnapshot).await.unwrap().running > 0 {
+            assert!(since.elapsed() < Duration::from_secs(5), "the permit is lost: {path}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }

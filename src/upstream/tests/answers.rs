@@ -227,6 +227,11 @@ async fn refusals_are_asked_for_exactly_once() {
         assert_eq!(ask(&client, fake.url()).await.unwrap(), (status, "slow down".into()));
         assert_eq!(ask(&client, fake.url()).await.unwrap(), (status, "slow down".into()));
         assert_eq!(*asked.borrow(), 2);
+        assert_eq!(
+            fake.connections(),
+            1,
+            "the connection after a {status} is as good as any"
+        );
     }
 }
 
