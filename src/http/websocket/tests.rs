@@ -672,7 +672,7 @@ async fn buggy(
     let (response, sender, messages) = actix_ws::handle(&request, payload).unwrap();
     let socket = Socket {
         client: client_of(&request, Protocol::Responses),
-        session: Session::new(doors.settings.max_body_bytes),
+        session: Session::new(doors.settings.max_body_bytes, false),
         relay: doors.relay.for_socket(),
         draining: doors.draining.clone(),
         sender,
