@@ -113,14 +113,14 @@ pub(super) async fn contained(
 fn render(pen: Pen, answer: Answer) -> HttpResponse {
     match answer {
         Answer::Whole { headers, body } => head(&headers).content_type("application/json").body(body),
-        Answer::Stream { headers, flow } => {
+        Answer::Stream { headers, stream } => {
             let kind = pen.content_type();
-            let pieces = stream::unfold((flow, pen), |(mut flow, mut pen)| async move {
-                let bytes = match flow.next().await {
+            let pieces = stream::unfold((stream, pen), |(mut stream, mut pen)| async move {
+                let bytes = match stream.next().await {
                     Some(piece) => pen.write(&piece),
                     None => pen.end()?,
                 };
-                Some((Ok::<_, Infallible>(bytes), (flow, pen)))
+                Some((Ok::<_, Infallible>(bytes), (stream, pen)))
             });
             head(&headers)
                 .content_type(kind)
@@ -227,9 +227,9 @@ mod tests {
     async fn within(actors: web::Data<Actors>, heard: web::Data<Notify>) -> HttpResponse {
         let permit = actors.acquire().await.unwrap().expect("a permit");
         let time = async move { heard.notified().await };
-        let flow = Box::new(with_a_bug(Actors::clone(&actors), permit, time));
+        let stream = with_a_bug(Actors::clone(&actors), permit, time).into();
         let headers = Vec::new();
-        render(Protocol::Chat.into(), Answer::Stream { headers, flow })
+        render(Protocol::Chat.into(), Answer::Stream { headers, stream })
     }
 
     #[actix_web::test]

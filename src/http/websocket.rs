@@ -21,7 +21,7 @@ use super::generate::{client_of, contained};
 use super::{Doors, error, identity, refusing};
 use crate::protocol::Protocol;
 use crate::protocol::failure::{Failure, Kind};
-use crate::relay::stream::{Flow, Piece};
+use crate::relay::stream::Piece;
 use crate::relay::{self, Answer, Call, Client, Relay};
 use crate::translate::ids::Ids;
 
@@ -171,7 +171,7 @@ struct Socket {
 enum Turn {
     /// No sign of it yet.
     Asked(LocalBoxFuture<'static, Result<Answer, relay::Error>>),
-    Flowing(Box<Flow>),
+    Flowing(relay::Stream),
 }
 
 /// What a turn comes to next.
@@ -186,7 +186,7 @@ impl Turn {
     async fn next(&mut self) -> Step {
         match self {
             Self::Asked(answer) => Step::Opened(answer.await),
-            Self::Flowing(flow) => flow.next().await.map_or(Step::Over, Step::Sent),
+            Self::Flowing(stream) => stream.next().await.map_or(Step::Over, Step::Sent),
         }
     }
 }
@@ -315,8 +315,8 @@ impl Socket {
 
     async fn advance(&mut self, step: Step) -> Result<(), End> {
         match step {
-            Step::Opened(Ok(Answer::Stream { flow, .. })) => {
-                self.turn = Some(Turn::Flowing(flow));
+            Step::Opened(Ok(Answer::Stream { stream, .. })) => {
+                self.turn = Some(Turn::Flowing(stream));
                 return Ok(());
             }
             Step::Sent(Piece::Frames(frames)) => {

@@ -18,6 +18,7 @@ use crate::translate::tally::Tally;
 use crate::translate::{Memory, Object, estimate, history};
 
 /// The model a request means, under the name its client gave it.
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     pub asked: String,
     pub resolved: Resolved,

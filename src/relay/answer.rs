@@ -4,7 +4,8 @@
 use super::attempt::now_unix;
 use super::journal::Journal;
 use super::opening::{Content, Opened};
-use super::stream::Flow;
+use super::searching::Chain;
+use super::stream::{Flow, Piece};
 use super::{Asked, Client, Error, OverflowAsStream, Relay};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Kind;
@@ -20,14 +21,56 @@ pub enum Answer {
     },
     Stream {
         headers: Vec<(String, String)>,
-        flow: Box<Flow>,
+        stream: Stream,
     },
+}
+
+/// An answer on its way, piece by piece.
+pub enum Stream {
+    /// One exchange with upstream.
+    Flow(Box<Flow>),
+    /// Several, between which another model searches.
+    Chain(Box<Chain>),
+}
+
+impl Stream {
+    /// The next piece, or `None` after the last.
+    pub async fn next(&mut self) -> Option<Piece> {
+        match self {
+            Self::Flow(flow) => flow.next().await,
+            Self::Chain(chain) => chain.next().await,
+        }
+    }
+}
+
+impl From<Flow> for Stream {
+    fn from(flow: Flow) -> Self {
+        Self::Flow(Box::new(flow))
+    }
 }
 
 impl Relay {
     /// Hands over what has been opened; gathers a stream whose client wants one whole answer.
     pub(super) async fn deliver(&self, asked: &Asked, opened: Opened, mut journal: Journal) -> Result<Answer, Error> {
-        let Opened { headers, content } = opened;
+        let Opened {
+            headers,
+            content,
+            searching,
+        } = opened;
+        if let Some(searching) = searching {
+            let chain = Box::new(self.chain(*searching, content, journal));
+            if asked.stream {
+                let stream = Stream::Chain(chain);
+                return Ok(Answer::Stream { headers, stream });
+            }
+            return match chain.gather(self.settings.max_answer_bytes).await {
+                Ok(body) => Ok(Answer::Whole {
+                    headers,
+                    body: body.to_string(),
+                }),
+                Err(failure) => Err(Error::told(failure, headers)),
+            };
+        }
         match content {
             Content::Whole { body, heard } => {
                 journal.ended(&heard);
@@ -38,7 +81,7 @@ impl Relay {
             }
             Content::Stream(flow) if asked.stream => Ok(Answer::Stream {
                 headers,
-                flow: Box::new(flow.kept_in(journal)),
+                stream: flow.kept_in(journal).into(),
             }),
             Content::Stream(flow) => match flow.gather(asked.client.dialect, self.settings.max_answer_bytes).await {
                 Ok((body, heard)) => {
@@ -68,7 +111,7 @@ impl Relay {
             let flow = Flow::told(frames, self.closing.clone()).kept_in(journal);
             return Ok(Answer::Stream {
                 headers,
-                flow: Box::new(flow),
+                stream: flow.into(),
             });
         }
         Err(Error::told(failure, headers))

@@ -4,8 +4,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::stream::Flow;
-use super::{Answer, Call, Earlier, Error, Relay};
+use super::{Answer, Call, Earlier, Error, Relay, Stream};
 use crate::actors::archive::{Find, Holding, Keep, Kept};
 use crate::actors::{Actors, Stopped};
 use crate::protocol::responses::Event;
@@ -91,10 +90,15 @@ impl Keeper {
                 self.keep(body.as_bytes());
                 Answer::Whole { headers, body }
             }
-            Answer::Stream { headers, flow } => Answer::Stream {
+            Answer::Stream {
                 headers,
-                flow: Box::new(Flow::watched_by(*flow, self)),
+                stream: Stream::Flow(flow),
+            } => Answer::Stream {
+                headers,
+                stream: flow.watched_by(self).into(),
             },
+            // A Messages client's.
+            chain => chain,
         }
     }
 

@@ -9,6 +9,7 @@ use super::admission::Target;
 use super::journal::Journal;
 use super::opening::Opened;
 use super::retries::Retries;
+use super::searching::Searching;
 use super::{Call, Client, Error, Relay, socket, web_search};
 use crate::actors::memory::Learn;
 use crate::protocol::catalog::Model;
@@ -68,7 +69,18 @@ impl Relay {
             let way = ways[0];
             journal.goes_by(way);
             let refused = match self.open(&call.client, target, way, &mut request, &sending).await {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => {
+                    let searching = request.reply.search_tool.map(|tool| Searching {
+                        client: call.client,
+                        target: target.clone(),
+                        request: call.text,
+                        tool,
+                    });
+                    return Ok(Opened {
+                        searching: searching.map(Box::new),
+                        ..opened
+                    });
+                }
                 Err(refused) => sized(call.client.protocol, way, refused),
             };
             let is_wrong = is_wrong_endpoint(&refused.failure);
@@ -127,6 +139,14 @@ impl Relay {
             if is_search(&call, target) {
                 web_search::check(target, &request.body)?;
             }
+            let offered = request.reply.search_tool.is_some();
+            if !offered
+                && self
+                    .offer_search(&call.client, target, &memory, way, &mut call.body)
+                    .is_some()
+            {
+                request = self.translate(&call, call.read_again(), target, &memory, way)?;
+            }
             if let Some(better) = cure.reroute {
                 if !target.model().speaks(better) {
                     return Err(refused);
@@ -141,7 +161,7 @@ impl Relay {
     pub(super) fn translate(
         &self,
         call: &Call,
-        body: Object,
+        mut body: Object,
         target: &Target,
         memory: &Memory,
         way: Protocol,
@@ -157,11 +177,13 @@ impl Relay {
         };
         let search = self.settings.web_search.as_ref().filter(|_| is_search(call, target));
         let most = search.map(|settings| web_search::most(&body, settings));
+        let search_tool = self.offer_search(&call.client, target, memory, way, &mut body);
         let mut request = pairs::outgoing(client, way, body, &context)?;
         if let Some(most) = most {
             request.body.insert("max_tool_calls".into(), json!(most));
         }
         request.reply.echo.extend(call.said_for_it());
+        request.reply.search_tool = search_tool;
         healing::apply(way, &memory.learned, &mut request);
         if is_search(call, target) {
             web_search::check(target, &request.body)?;

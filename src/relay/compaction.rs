@@ -49,8 +49,8 @@ impl Relay {
         let frames = compaction::stream(&made.item, &made.usage, &reply, &mut made.ids);
         let headers = made.headers;
         if asked.stream {
-            let flow = Box::new(Flow::told(frames, self.closing.clone()).kept_in(journal));
-            return Ok(Answer::Stream { headers, flow });
+            let stream = Flow::told(frames, self.closing.clone()).kept_in(journal).into();
+            return Ok(Answer::Stream { headers, stream });
         }
         let mut whole = fold::gather(Protocol::Responses);
         frames.iter().try_for_each(|frame| whole.feed(frame))?;

@@ -32,12 +32,13 @@ mod exchange;
 mod journal;
 mod opening;
 mod retries;
+mod searching;
 mod settings;
 mod socket;
 pub mod stream;
 mod web_search;
 
-pub use answer::Answer;
+pub use answer::{Answer, Stream};
 pub use error::Error;
 pub use settings::{OverflowAsStream, Settings, WebSearch};
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::error::{of_upstream, passed_on};
+use super::searching::Searching;
 use super::stream::Flow;
 use super::{Error, Relay};
 use crate::protocol::catalog::Model;
@@ -18,6 +19,8 @@ pub(super) struct Opened {
     /// Those of upstream's headers that may pass, and ours.
     pub headers: Vec<(String, String)>,
     pub content: Content,
+    /// The model may want to search before it goes on.
+    pub searching: Option<Box<Searching>>,
 }
 
 pub(super) enum Content {
@@ -53,7 +56,11 @@ impl Relay {
             }
         };
         match opened {
-            Ok(content) => Ok(Opened { headers, content }),
+            Ok(content) => Ok(Opened {
+                headers,
+                content,
+                searching: None,
+            }),
             Err(failure) => Err(Error::told(failure, headers)),
         }
     }

@@ -189,6 +189,14 @@ impl Flow {
         Some(Piece::Frames(std::mem::take(&mut self.ready)))
     }
 
+    /// What was heard so far.
+    pub(super) fn heard(&self) -> Heard {
+        self.translator
+            .as_ref()
+            .map(|translator| translator.heard().clone())
+            .unwrap_or_default()
+    }
+
     /// Gathers the whole answer, of at most `limit` bytes, for a client that asked for no stream.
     pub(super) async fn gather(mut self, client: impl Into<Dialect>, limit: usize) -> Result<(Value, Heard), Failure> {
         let mut whole = fold::gather(client);
@@ -217,11 +225,7 @@ impl Flow {
                 read = self.read() => read?,
             }
         }
-        let heard = self
-            .translator
-            .as_ref()
-            .map(|translator| translator.heard().clone())
-            .unwrap_or_default();
+        let heard = self.heard();
         Ok((whole.finish()?, heard))
     }
 

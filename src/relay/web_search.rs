@@ -1,16 +1,17 @@
 //! Anthropic's web search for models that have none: a request that is all about a search goes to a model that searches,
-//! and comes back as the search its client asked for. Claude Code searches by such requests. Beside other tools the
-//! search is left out where the model has none, as where the setting is off.
+//! and comes back as the search its client asked for. Claude Code searches by such requests. Beside other tools a
+//! function stands for the search, and what it is called for is `searching`'s.
 
 use serde_json::Value;
 
 use super::admission::Target;
 use super::journal::Journal;
 use super::opening::Opened;
-use super::{Call, Error, Relay, WebSearch, attempt};
+use super::{Call, Client, Error, Relay, WebSearch, attempt};
 use crate::protocol::Protocol;
 use crate::protocol::failure::Failure;
 use crate::routing::initiator::Cause;
+use crate::translate::searching::{self, is_search};
 use crate::translate::{Memory, Object};
 
 impl Relay {
@@ -21,9 +22,9 @@ impl Relay {
         target: &Target,
         memory: &Memory,
     ) -> Result<Option<Target>, Error> {
-        let Some(settings) = &self.settings.web_search else {
+        if self.settings.web_search.is_none() {
             return Ok(None);
-        };
+        }
         let client = call.client.protocol;
         if target.only.is_some() || !is_all(client, &call.body) {
             return Ok(None);
@@ -32,13 +33,34 @@ impl Relay {
         if has_search(way, memory) {
             return Ok(None);
         }
+        self.searcher_for(&target.asked).await.map(Some)
+    }
+
+    /// The model that searches, in place of the one that was asked for by this name.
+    pub(super) async fn searcher_for(&self, asked: &str) -> Result<Target, Error> {
+        let settings = self.settings.web_search.as_ref();
+        let name = settings.map(|settings| settings.model.as_str()).unwrap_or_default();
         let catalog = self.catalog().await?;
-        let resolved = self.names(&catalog).resolve(&settings.model, false)?;
-        Ok(Some(Target {
-            asked: target.asked.clone(),
-            resolved,
+        Ok(Target {
+            asked: asked.to_owned(),
+            resolved: self.names(&catalog).resolve(name, false)?,
             only: Some(Protocol::Responses),
-        }))
+        })
+    }
+
+    /// Whether the model by this way must have another one search, and has been told of a function for it; the name of
+    /// that.
+    pub(super) fn offer_search(
+        &self,
+        client: &Client,
+        target: &Target,
+        memory: &Memory,
+        way: Protocol,
+        body: &mut Object,
+    ) -> Option<String> {
+        let is_ours = client.dialect == Protocol::Messages.into() && target.only.is_none();
+        let wanted = self.settings.web_search.is_some() && is_ours && !has_search(way, memory);
+        wanted.then(|| searching::offer(body)).flatten()
     }
 
     /// Has the request served by a model that searches.
@@ -80,12 +102,6 @@ pub(super) fn is_all(client: Protocol, body: &Object) -> bool {
             Some(name) => searches.any(|tool| tool["name"] == *name),
             None => !tools.is_empty() && tools.iter().all(is_search),
         }
-}
-
-fn is_search(tool: &Value) -> bool {
-    tool["type"]
-        .as_str()
-        .is_some_and(|kind| kind.starts_with("web_search_"))
 }
 
 /// Refuses a request to a searcher that turned out to have no search: an answer from nowhere would look like a found one.

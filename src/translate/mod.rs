@@ -42,6 +42,7 @@ pub mod pairs;
 pub mod request;
 pub mod response_object;
 pub mod rules;
+pub mod searching;
 pub mod stops;
 pub mod tally;
 pub mod to_chat;
@@ -168,6 +169,8 @@ pub struct Reply {
     pub stops: Vec<String>,
     /// Messages: the client declared web search.
     pub web_search: bool,
+    /// Messages: the function that stands for the client's web search upstream.
+    pub search_tool: Option<String>,
     /// Messages: the client asked for management of its context, and knows an answer that tells of it.
     pub manages_context: bool,
     /// Responses: reasoning is shown as upstream encrypted it, without the id that belongs to it.
@@ -236,6 +239,27 @@ pub struct Heard {
     pub nano_aiu: Option<u64>,
     /// Reasoning to keep, by the id of the call it preceded.
     pub kept: Vec<(String, Kept)>,
+}
+
+impl Heard {
+    /// Adds what was heard of another leg of the same answer.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut Option<u64>, more: Option<u64>| {
+            *sum = match (*sum, more) {
+                (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+                (sum, more) => sum.or(more),
+            };
+        };
+        let (usage, more) = (&mut self.usage, &other.usage);
+        add(&mut usage.input, more.input);
+        add(&mut usage.cached, more.cached);
+        add(&mut usage.cache_write, more.cache_write);
+        add(&mut usage.output, more.output);
+        add(&mut usage.reasoning, more.reasoning);
+        add(&mut usage.searches, more.searches);
+        add(&mut self.nano_aiu, other.nano_aiu);
+        self.kept.extend(other.kept.iter().cloned());
+    }
 }
 
 /// Reads one upstream's answer into the turn's events.

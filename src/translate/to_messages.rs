@@ -603,7 +603,7 @@ impl Call {
 }
 
 /// The error event of a Messages stream.
-pub(super) fn failed(failure: &Failure, request: &str) -> Frame {
+pub fn failed(failure: &Failure, request: &str) -> Frame {
     let failure = upstream_failure::for_client(failure.clone(), Protocol::Messages);
     Frame::named("error", failure.body(Protocol::Messages, request).to_string())
 }

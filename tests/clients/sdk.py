@@ -142,6 +142,24 @@ def anthropic_tools():
 
 
 @case
+def anthropic_search_beside_a_tool():
+    tools = [
+        {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+        {"name": "weather", "input_schema": WEATHER},
+    ]
+    for model in (CHAT, "gemini-2.5-pro", CODEX, CLAUDE):
+        messages = [{"role": "user", "content": "please search: tall towers"}]
+        with claude().messages.stream(model=model, max_tokens=2000, messages=messages, tools=tools) as stream:
+            answer = stream.get_final_message()
+        kinds = [block.type for block in answer.content]
+        assert kinds[-3:] == ["server_tool_use", "web_search_tool_result", "text"], (model, kinds)
+        assert "tall towers" in answer.content[-1].text and answer.usage.server_tool_use.web_search_requests == 1, answer
+        messages += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": "and thank you"}]
+        again = claude().messages.create(model=model, max_tokens=2000, messages=messages, tools=tools)
+        assert again.stop_reason == "end_turn", (model, again)
+
+
+@case
 def anthropic_thinking():
     answer = claude().messages.create(
         model=CLAUDE,

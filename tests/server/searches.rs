@@ -1,6 +1,11 @@
 //! Anthropic's web search where the model has none of its own: another model searches, and the client hears of it as of
 //! the search it asked for.
 
+use std::time::Duration;
+
+use copilot_proxy::protocol::Protocol;
+use copilot_proxy::translate::fold;
+use copilot_proxy::translate::invariants::{self, Ending};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -226,27 +231,202 @@ async fn k036_without_the_setting_a_search_is_left_out_or_refused() {
     }
 }
 
-/// Beside other tools the search stays with the model that was asked, which keeps the others.
-#[actix_rt::test]
-async fn beside_other_tools_a_search_is_left_out_where_the_model_has_none() {
-    let world = World::with(ON).await;
-    let tools = |choice: &str| {
-        let search = json!({"type": "web_search_20250305", "name": "web_search"});
-        let own = json!({"name": "f", "input_schema": {"type": "object", "properties": {}}});
-        json!({"tools": [search, own], "tool_choice": {"type": choice}})
-    };
-    for (model, path, kept) in [
-        ("claude-sonnet-4.5", "/v1/messages", 1),
-        ("gpt-4.1", "/chat/completions", 1),
-        ("gpt-5.2", "/responses", 2),
-    ] {
-        world
-            .post("/v1/messages", &asking(model, false, tools("auto")))
-            .await
-            .expect(200);
-        let asked = world.upstream(path).pop().unwrap();
-        assert_eq!(asked["body"]["tools"].as_array().unwrap().len(), kept, "{model}");
+/// The client's own tool beside the search, and what a person asks for.
+fn beside(model: &str, stream: bool, prompt: &str) -> Value {
+    let search = json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 2});
+    let own = json!({"name": "look", "input_schema": {"type": "object", "properties": {}}});
+    let asked = json!({"tools": [search, own], "messages": [{"role": "user", "content": prompt}]});
+    asking(model, stream, asked)
+}
+
+/// The message, gathered where it was streamed.
+async fn message(world: &World, body: &Value) -> Value {
+    let answer = world.post("/v1/messages", body).await;
+    if body["stream"] == false {
+        return answer.expect(200);
     }
+    let frames = answer.frames();
+    assert_eq!(
+        invariants::check(Protocol::Messages, &frames),
+        Ok(Ending::Complete),
+        "{}",
+        answer.text
+    );
+    let mut whole = fold::gather(Protocol::Messages);
+    frames.iter().for_each(|frame| whole.feed(frame).unwrap());
+    whole.finish().unwrap()
+}
+
+fn kinds(message: &Value) -> Vec<&str> {
+    let blocks = message["content"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no content: {message:#}"));
+    blocks.iter().map(|block| block["type"].as_str().unwrap()).collect()
+}
+
+const SEARCHED: [&str; 2] = ["server_tool_use", "web_search_tool_result"];
+
+#[actix_rt::test]
+async fn beside_other_tools_a_model_has_another_one_search_and_goes_on() {
+    let world = World::with(ON).await;
+    for (model, path) in [
+        ("gpt-4.1", "/chat/completions"),
+        ("gemini-2.5-pro", "/chat/completions"),
+        ("claude-sonnet-4.5", "/v1/messages"),
+    ] {
+        for stream in [false, true] {
+            world.upstream("/");
+            let told = message(&world, &beside(model, stream, "please search: otters")).await;
+            let of_search: Vec<&str> = kinds(&told).into_iter().filter(|kind| *kind != "text").collect();
+            assert_eq!(of_search, SEARCHED, "{told:#}");
+            let blocks = told["content"].as_array().unwrap();
+            let at = blocks.iter().position(|block| block["type"] == SEARCHED[0]).unwrap();
+            assert_eq!(blocks[at]["input"], json!({"query": "otters"}));
+            let title = blocks[at + 1]["content"][0]["title"].as_str().unwrap();
+            assert!(title.ends_with("otters"), "{told:#}");
+            let last = blocks.last().unwrap()["text"].as_str().unwrap();
+            assert!(last.contains(title), "what was found reached the model: {last}");
+            assert_eq!(
+                (&told["model"], &told["stop_reason"]),
+                (&json!(model), &json!("end_turn"))
+            );
+            assert_eq!(told["usage"]["server_tool_use"], json!({"web_search_requests": 1}));
+
+            let asked = world.simulator.requests(0);
+            let asked: Vec<&Value> = asked
+                .iter()
+                .rev()
+                .filter(|asked| asked["path"] != "/models")
+                .take(3)
+                .collect();
+            let of = |name: &str| {
+                asked
+                    .iter()
+                    .rev()
+                    .map(|asked| asked[name].as_str().unwrap())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(of("path"), [path, "/responses", path]);
+            assert_eq!(of("initiator"), ["user", "agent", "agent"]);
+            assert!(
+                asked
+                    .iter()
+                    .all(|asked| !asked["body"].to_string().contains("web_search_2025"))
+            );
+
+            // What was searched is history, to the same model and to others.
+            let mut next = beside(model, stream, "please search: otters");
+            let messages = next["messages"].as_array_mut().unwrap();
+            messages.push(json!({"role": "assistant", "content": told["content"]}));
+            messages.push(json!({"role": "user", "content": "thanks"}));
+            for other in [model, "gpt-5.4", "claude-sonnet-4.6"] {
+                next["model"] = json!(other);
+                let told = message(&world, &next).await;
+                assert_eq!(told["stop_reason"], "end_turn", "{other}: {told:#}");
+            }
+        }
+    }
+    let requests = world.get("/admin/requests").await.expect(200);
+    let searched = requests["requests"].as_array().unwrap().iter();
+    let legs = searched.filter(|one| one["route"] == "messages → chat" && one["status"] == 200);
+    assert!(
+        legs.clone().count() >= 4 && requests["totals"]["errors"] == 0,
+        "{requests:#}"
+    );
+    assert_eq!(world.get("/admin/status").await.expect(200)["calls"]["running"], 0);
+}
+
+#[actix_rt::test]
+async fn beside_other_tools_searches_are_bounded_and_may_fail() {
+    let world = World::with(ON).await;
+    let many = "please search: one then search: two then search: three";
+    let told = message(&world, &beside("gpt-4.1", true, many)).await;
+    let results: Vec<&Value> = told["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|block| block["type"] == SEARCHED[1])
+        .collect();
+    assert_eq!(results.len(), 3, "{told:#}");
+    assert!(results[0]["content"].is_array() && results[1]["content"].is_array());
+    assert_eq!(results[2]["content"]["error_code"], "max_uses_exceeded");
+    assert_eq!(told["usage"]["server_tool_use"]["web_search_requests"], 2);
+
+    for (status, code) in [(500, "unavailable"), (429, "too_many_requests")] {
+        world
+            .plan(json!({"endpoint": "responses", "status": status, "body": {"error": {"message": "no"}}}))
+            .await;
+        let told = message(&world, &beside("gpt-4.1", true, "please search: otters")).await;
+        let failed = told["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|block| block["type"] == SEARCHED[1])
+            .unwrap();
+        assert_eq!(
+            failed["content"],
+            json!({"type": "web_search_tool_result_error", "error_code": code})
+        );
+        assert_eq!(told["stop_reason"], "end_turn", "the model goes on without: {told:#}");
+    }
+}
+
+#[actix_rt::test]
+async fn beside_other_tools_the_clients_own_calls_come_to_the_client() {
+    let world = World::with(ON).await;
+    for stream in [false, true] {
+        let both = "[[sim:parallel]] please search: otters then call look {}";
+        let told = message(&world, &beside("gpt-4.1", stream, both)).await;
+        let mut found = kinds(&told);
+        found.retain(|kind| *kind != "text");
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            ["server_tool_use", "tool_use", "web_search_tool_result"],
+            "{told:#}"
+        );
+        assert_eq!(told["stop_reason"], "tool_use");
+        let own = told["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|block| block["type"] == "tool_use")
+            .unwrap();
+        assert_eq!(own["name"], "look");
+        let mut next = beside("gpt-4.1", stream, both);
+        let messages = next["messages"].as_array_mut().unwrap();
+        messages.push(json!({"role": "assistant", "content": told["content"]}));
+        messages.push(
+            json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": own["id"], "content": "seen"}]}),
+        );
+        let told = message(&world, &next).await;
+        assert_eq!(told["type"], "message", "{told:#}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_client_hears_of_a_later_leg_that_fails_and_may_leave_in_any() {
+    let world = World::with(ON).await;
+    for leaves in [false, true] {
+        world
+            .plan(json!({"endpoint": "responses", "fault": "slow ms=400"}))
+            .await;
+        let body = beside("gpt-4.1", true, "please search: otters");
+        let mut asked = world.ask("POST", "/v1/messages").json(&body).open().await;
+        while world.upstream("/responses").is_empty() {
+            actix_rt::time::sleep(Duration::from_millis(5)).await;
+        }
+        if leaves {
+            drop(asked);
+            world.open_streams(0).await;
+            continue;
+        }
+        world.plan(json!({"endpoint": "chat", "fault": "500"})).await;
+        let heard = asked.until("event: error").await;
+        assert!(heard.contains("web_search_tool_result"), "{heard}");
+    }
+    world.open_streams(0).await;
+    assert_eq!(world.get("/admin/status").await.expect(200)["calls"]["running"], 0);
 }
 
 #[actix_rt::test]

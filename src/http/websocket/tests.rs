@@ -667,7 +667,7 @@ async fn buggy(
             time.await;
             panic!("this is the bug")
         })),
-        _ => Turn::Flowing(Box::new(with_a_bug(Actors::clone(&actors), permit, time))),
+        _ => Turn::Flowing(with_a_bug(Actors::clone(&actors), permit, time).into()),
     };
     let (response, sender, messages) = actix_ws::handle(&request, payload).unwrap();
     let socket = Socket {

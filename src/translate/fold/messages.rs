@@ -179,7 +179,8 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
     frames
 }
 
-fn unfold_block(index: usize, block: &Value, frames: &mut Vec<Frame>) {
+/// The events of one block.
+pub(in crate::translate) fn unfold_block(index: usize, block: &Value, frames: &mut Vec<Frame>) {
     let mut start = block.clone();
     let mut deltas = Vec::new();
     let kind = block["type"].as_str().unwrap_or_default();
