@@ -138,6 +138,7 @@ fn relay_settings(read: &Read) -> Result<relay::Settings, Error> {
             }),
             (true, None) => return Err(read.wrong("web_search.mode", "needs web_search.model")),
         },
+        fetch_images: read.fetch_images()?,
         retries: read.whole("upstream.retry_5xx", 0, 3)?,
         websocket: read.switch("upstream.websocket"),
     })
@@ -208,6 +209,15 @@ impl Read<'_> {
             origin: self.origin(setting).to_string(),
             why: why.into(),
         }
+    }
+
+    /// Behind an outbound proxy it would be the proxy's network that images come from, and nobody looks at that.
+    fn fetch_images(&self) -> Result<bool, Error> {
+        let on = self.switch("images.fetch");
+        if on && self.switch("upstream.proxy_env") {
+            return Err(self.wrong("images.fetch", "cannot stand beside upstream.proxy_env"));
+        }
+        Ok(on)
     }
 
     fn switch(&self, setting: &str) -> bool {

@@ -32,9 +32,9 @@ struct Made {
 
 impl Relay {
     /// An ordinary request that ends in a trigger: its answer is one item.
-    pub(super) async fn compact_in_stream(&self, call: Call) -> Result<Answer, Error> {
+    pub(super) async fn compact_in_stream(&self, mut call: Call) -> Result<Answer, Error> {
         let asked = call.asked();
-        let (mut made, journal) = match self.made(&call, &asked).await {
+        let (mut made, journal) = match self.made(&mut call, &asked).await {
             Ok(made) => made,
             Err((refused, journal)) => return self.refuse(&asked, refused, journal),
         };
@@ -60,9 +60,9 @@ impl Relay {
 
     /// `POST /responses/compact`.
     pub async fn compact(&self, call: Call) -> Result<Answer, Error> {
-        let call = self.recollect(call).await?;
+        let mut call = self.recollect(call).await?;
         let asked = call.asked();
-        let mut made = match self.made(&call, &asked).await {
+        let mut made = match self.made(&mut call, &asked).await {
             Ok((made, _)) => made,
             Err((refused, journal)) => return self.refuse(&asked, refused, journal),
         };
@@ -72,7 +72,7 @@ impl Relay {
     }
 
     /// The item, written down as an answer that is complete.
-    async fn made(&self, call: &Call, asked: &Asked) -> Result<(Made, Journal), (Error, Journal)> {
+    async fn made(&self, call: &mut Call, asked: &Asked) -> Result<(Made, Journal), (Error, Journal)> {
         let mut journal = Journal::open(self.actors.clone(), asked);
         match self.make(call, &mut journal).await {
             Ok(made) => {
@@ -83,12 +83,13 @@ impl Relay {
         }
     }
 
-    async fn make(&self, call: &Call, journal: &mut Journal) -> Result<Made, Error> {
+    async fn make(&self, call: &mut Call, journal: &mut Journal) -> Result<Made, Error> {
         validate::body(Protocol::Responses, &call.body)?;
         let mut target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
         target.ways(Protocol::Responses, &Needs::default())?;
         self.admit(call, &target, journal).await?;
+        self.fetch_pictures(call).await?;
         let mut memory = self.recall(call, &target).await?;
         let never = memory.learned.get(NEVER).is_some_and(|never| never == true);
         if target.model().speaks(Protocol::Responses) && !never {

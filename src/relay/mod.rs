@@ -19,6 +19,7 @@ use crate::routing::Needs;
 use crate::translate::request::gemini_to_chat;
 use crate::translate::{self, Object};
 use crate::upstream::copilot::Copilot;
+use crate::upstream::pictures::Pictures;
 
 mod admission;
 mod answer;
@@ -31,6 +32,7 @@ mod error;
 mod exchange;
 mod journal;
 mod opening;
+mod pictures;
 mod retries;
 mod searching;
 mod settings;
@@ -55,6 +57,8 @@ pub struct Relay {
     settings: Rc<Settings>,
     /// Turns true when the server must cut its streams to shut down in time.
     closing: watch::Receiver<bool>,
+    /// The way to pictures, where they are fetched.
+    pictures: Option<Pictures>,
     /// The way by socket, for a client that has one of its own.
     lane: Option<Lane>,
 }
@@ -169,6 +173,7 @@ impl Relay {
     pub fn new(copilot: Copilot, actors: Actors, settings: Settings, closing: watch::Receiver<bool>) -> Self {
         let settings = Rc::new(settings);
         Self {
+            pictures: settings.fetch_images.then(|| copilot.pictures()),
             copilot,
             actors,
             settings,
@@ -207,7 +212,7 @@ impl Relay {
 
     /// From the client to the first sign of an answer.
     async fn travel(&self, call: Call, journal: &mut Journal) -> Result<Opened, Error> {
-        let call = call.travelling()?;
+        let mut call = call.travelling()?;
         translate::validate::body(call.client.protocol, &call.body)?;
         let target = self.resolve(&call.client, &call.body).await?;
         journal.aimed_at(target.model());
@@ -218,6 +223,7 @@ impl Relay {
         };
         target.ways(call.client.protocol, &needs)?;
         self.admit(&call, &target, journal).await?;
+        self.fetch_pictures(&mut call).await?;
         let memory = self.recall(&call, &target).await?;
         let cause = self.cause(&call);
         self.attempt(call, &target, memory, cause, journal).await

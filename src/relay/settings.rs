@@ -28,6 +28,8 @@ pub struct Settings {
     pub multipliers: Multipliers,
     /// Where Messages' web search goes for models that have none.
     pub web_search: Option<WebSearch>,
+    /// Images that are named by their address are fetched.
+    pub fetch_images: bool,
     /// How often a request that upstream failed to serve is sent again.
     pub retries: u32,
     /// A client that came by a socket is served by one, where the model has one.
@@ -71,6 +73,7 @@ impl Default for Settings {
                 .map(|(prefix, factor)| (prefix.to_owned(), factor))
                 .into(),
             web_search: None,
+            fetch_images: false,
             retries: 0,
             websocket: true,
         }

@@ -235,7 +235,7 @@ fn refuse_encoding(answer: Answer) -> Result<Answer, Error> {
 }
 
 /// TLS, limits and outbound proxies are our connector's business; awc does the HTTP and the pool.
-fn awc_client(connector: Connector, settings: &Settings) -> awc::Client {
+pub(super) fn awc_client(connector: Connector, settings: &Settings) -> awc::Client {
     // Our connector keeps the connect limit itself and words it; awc's own, just above, never speaks first.
     let spare = settings.connect.saturating_add(Duration::from_secs(5));
     let connector = awc::Connector::new()

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     Error, Phase, Setup,
+    pictures::is_public,
     proxy::{Proxies, Proxy},
     wire::{Shelf, Stream, Wire},
 };
@@ -32,7 +33,16 @@ pub(super) struct Connector {
 struct Road {
     tls: Option<Arc<ClientConfig>>,
     proxies: Option<Arc<Proxies>>,
+    reach: Reach,
     limit: Duration,
+}
+
+/// Which addresses are dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Anywhere,
+    /// Those of the public network.
+    Public,
 }
 
 impl Connector {
@@ -41,6 +51,21 @@ impl Connector {
         let road = Road {
             tls,
             proxies: setup.proxies.clone(),
+            reach: Reach::Anywhere,
+            limit: setup.settings.connect,
+        };
+        Self {
+            road: Rc::new(road),
+            shelf,
+        }
+    }
+
+    /// Always with TLS, and never by a proxy, whose network would be another one.
+    pub fn for_pictures(setup: &Setup, shelf: Rc<Shelf>, reach: Reach) -> Self {
+        let road = Road {
+            tls: Some(setup.tls.clone()),
+            proxies: None,
+            reach,
             limit: setup.settings.connect,
         };
         Self {
@@ -88,7 +113,7 @@ impl Road {
             .as_ref()
             .and_then(|proxies| proxies.for_host(secure, host, port));
         let tcp = match proxy {
-            None => timeout_at(until, dial(host, port, self.limit))
+            None => timeout_at(until, dial(host, port, self.reach, self.limit))
                 .await
                 .map_err(|_| late())??,
             Some(proxy) => match timeout_at(until, through(proxy, host, port, self.limit)).await {
@@ -127,14 +152,14 @@ impl Host for ServerName {
 }
 
 async fn through(proxy: &Proxy, host: &str, port: u16, limit: Duration) -> Result<TcpStream, Error> {
-    let tcp = dial(proxy.host(), proxy.port(), limit)
+    let tcp = dial(proxy.host(), proxy.port(), Reach::Anywhere, limit)
         .await
         .map_err(|error| proxy.unreachable(&error))?;
     proxy.open(tcp, host, port).await
 }
 
 /// Connects to the first address that answers. An address that does not may use up only its share of the time.
-async fn dial(host: &str, port: u16, limit: Duration) -> Result<TcpStream, Error> {
+async fn dial(host: &str, port: u16, reach: Reach, limit: Duration) -> Result<TcpStream, Error> {
     let dns = |what: String| Error::Dns {
         host: host.to_string(),
         what,
@@ -142,7 +167,11 @@ async fn dial(host: &str, port: u16, limit: Duration) -> Result<TcpStream, Error
     let addresses: Vec<SocketAddr> = lookup_host((host, port))
         .await
         .map_err(|error| dns(error.to_string()))?
+        .filter(|address| reach == Reach::Anywhere || is_public(address.ip()))
         .collect();
+    if addresses.is_empty() && reach == Reach::Public {
+        return Err(Error::NotPublic);
+    }
     let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = dns("it has no address".into());
     for address in addresses {
@@ -229,7 +258,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = dial("127.0.0.1", address.port(), Duration::from_secs(5))
+        let error = dial("127.0.0.1", address.port(), Reach::Anywhere, Duration::from_secs(5))
             .await
             .unwrap_err();
         assert_eq!(

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use super::{
     Answer, Client, Error, Opened,
     client::{Request, Setup},
-    headers, websocket,
+    headers,
+    pictures::Pictures,
+    websocket,
 };
 use crate::protocol::Initiator;
 use crate::secret::Secret;
@@ -118,6 +120,11 @@ impl Copilot {
         Self {
             client: Client::new(setup),
         }
+    }
+
+    /// The way to pictures, under the same settings.
+    pub fn pictures(&self) -> Pictures {
+        Pictures::new(&self.client.setup)
     }
 
     pub(super) fn client(&self) -> &Client {

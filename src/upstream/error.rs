@@ -26,6 +26,9 @@ pub enum Error {
     Header { name: String },
     #[error("the name {host} could not be resolved: {what}")]
     Dns { host: String, what: String },
+    /// Pictures come from the public network only.
+    #[error("its host has no public address")]
+    NotPublic,
     #[error("{address} refused the connection")]
     Refused { address: String },
     #[error("{address} could not be reached: {what}")]

@@ -4,6 +4,7 @@
 //! ```text
 //! github, copilot                 what is asked, and of whom
 //!   → websocket                   a socket instead of an answer
+//! pictures                        what a request names by its address
 //!   → client                      one exchange: limits, the single resend, errors in our own words
 //!     → connector, proxy          a road to the host: names, TCP, an outbound proxy, TLS
 //!       → wire, framing           the bytes of one connection, watched so that no broken answer looks whole
@@ -21,6 +22,7 @@ mod framing;
 pub mod github;
 pub mod headers;
 pub mod line;
+pub mod pictures;
 pub mod proxy;
 mod refusal;
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod connections;
 pub mod fake;
 mod github;
 mod limits;
+mod pictures;
 mod proxies;
 mod secrets;
 mod sockets;

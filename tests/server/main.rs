@@ -13,6 +13,7 @@ mod generation;
 mod headers;
 mod healing;
 mod journal;
+mod pictures;
 mod reasoning;
 mod searches;
 mod sockets;

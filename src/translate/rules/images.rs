@@ -5,6 +5,7 @@
 //! and [`to_messages`], [`to_chat`] and [`to_responses`] write them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Display;
 
 use base64::Engine;
@@ -116,6 +117,83 @@ pub fn admit(client: Protocol, body: &mut Object, model: &Model) -> Result<(), F
         }
         Ok(())
     })
+}
+
+/// An image that stands elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct External {
+    client: Protocol,
+    path: String,
+    pub url: String,
+}
+
+/// The images of a client's body that are named by an address.
+pub fn external(client: Protocol, body: &mut Object) -> Vec<External> {
+    let mut found = Vec::new();
+    let history = body.get_mut(history_key(client)).and_then(Value::as_array_mut);
+    for_each_url(client, history, &mut |url, path| {
+        if !url.starts_with("data:") {
+            found.push(External {
+                client,
+                path: path.text.to_string(),
+                url: url.clone(),
+            });
+        }
+    });
+    found
+}
+
+/// Puts data URLs in the place of these addresses.
+pub fn inline(client: Protocol, body: &mut Object, data: &HashMap<String, String>) {
+    let history = body.get_mut(history_key(client)).and_then(Value::as_array_mut);
+    for_each_url(client, history, &mut |url, _| {
+        if let Some(data) = data.get(url) {
+            url.clone_from(data);
+        }
+    });
+}
+
+/// Says of an external image why it is refused.
+pub fn refused(external: &External, message: &str) -> Failure {
+    let External { client, path, .. } = external;
+    let path = Path {
+        message: 0,
+        text: path,
+        in_result: false,
+    };
+    refuse(*client, &path, message)
+}
+
+/// An image as its own address.
+pub fn data_url(media_type: Option<&str>, bytes: &[u8]) -> String {
+    format!(
+        "data:{};base64,{}",
+        media_type.unwrap_or_default(),
+        STANDARD.encode(bytes)
+    )
+}
+
+/// Calls `f` for the address of each image that has one.
+fn for_each_url(client: Protocol, history: Option<&mut Vec<Value>>, f: &mut dyn FnMut(&mut String, &Path)) {
+    let Some(history) = history else { return };
+    // Nothing here refuses.
+    let _ = visit(client, history, &mut |part, path| {
+        let holder = match peek(part, "type").as_str() {
+            Some("image") => part.get_mut("source"),
+            Some("image_url" | "input_image") => part.get_mut("image_url"),
+            _ => None,
+        };
+        match holder {
+            Some(Value::String(url)) => f(url, path),
+            Some(Value::Object(holder)) => {
+                if let Some(Value::String(url)) = holder.get_mut("url") {
+                    f(url, path);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    });
 }
 
 /// Whether the model reads images; a catalogue entry that says nothing of its abilities is given the benefit of the doubt.

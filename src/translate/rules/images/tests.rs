@@ -217,3 +217,38 @@ proptest! {
         let _ = read_url(&url);
     }
 }
+
+#[test]
+fn images_that_stand_elsewhere_are_found_and_put_in() {
+    let url = "https://a.example/cat.png";
+    let cat = HashMap::from([(url.to_owned(), data_url(Some("image/png"), b"\x89PNG\r\n\x1a\n"))]);
+    let bodies = [
+        (
+            Protocol::Messages,
+            json!({"messages": [{"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {"type": "url", "url": url}}]},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]}]}),
+            "messages.0.content.0.content.0",
+        ),
+        (
+            Protocol::Chat,
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}),
+            "messages[0].content[0]",
+        ),
+        (
+            Protocol::Responses,
+            json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}),
+            "input[0].content[0]",
+        ),
+    ];
+    for (client, body, path) in bodies {
+        let mut body = body.as_object().unwrap().clone();
+        let found = external(client, &mut body);
+        assert_eq!((found.len(), found[0].url.as_str()), (1, url), "{client:?}");
+        assert_eq!(refused(&found[0], "no").param.as_deref(), Some(path));
+        inline(client, &mut body, &cat);
+        assert!(external(client, &mut body).is_empty(), "{body:?}");
+        admit(client, &mut body, &seeing(5)).unwrap();
+        assert!(!Value::Object(body).to_string().contains(url));
+    }
+}
