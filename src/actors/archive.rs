@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Message, MessageResult};
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use bytes::Bytes;
 
 /// An answered request.
@@ -48,6 +48,7 @@ pub struct Forget(pub String);
 const MAX_KEPT: usize = 256;
 const MAX_BYTES: usize = 64 << 20;
 const KEPT_FOR: Duration = Duration::from_secs(3600);
+const TIDIED_EVERY: Duration = Duration::from_secs(60);
 
 /// What is kept, in the order it came. Plain data; time is an argument.
 #[derive(Debug, Default)]
@@ -60,6 +61,11 @@ impl Shelf {
         }
         self.forget(&kept.id);
         self.0.push_back((Arc::new(kept), now));
+        self.tidy(now);
+    }
+
+    /// Lets go what is too old, or too much.
+    fn tidy(&mut self, now: Instant) {
         let mut bytes: usize = self.0.iter().map(|(kept, _)| kept.bytes()).sum();
         while let Some((oldest, since)) = self.0.front() {
             if self.0.len() <= MAX_KEPT && bytes <= MAX_BYTES && is_young(*since, now) {
@@ -105,6 +111,10 @@ fn now() -> Instant {
 
 impl Actor for ArchiveActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(TIDIED_EVERY, |actor, _| actor.0.tidy(now()));
+    }
 }
 
 impl Handler<Keep> for ArchiveActor {
@@ -160,6 +170,8 @@ mod tests {
         assert_eq!(shelf.find("a", start).unwrap().id, "a");
         assert_eq!(shelf.holding(&["msg_b".into(), "msg_z".into()], start).len(), 1);
         assert!(shelf.find("a", start + KEPT_FOR).is_none() && shelf.find("b", start + KEPT_FOR).is_some());
+        shelf.tidy(start + KEPT_FOR);
+        assert_eq!(shelf.0.len(), 1);
         assert!(shelf.forget("b") && !shelf.forget("b"));
         assert!(shelf.find("b", start).is_none());
         shelf.keep(kept("a", 2), start);
