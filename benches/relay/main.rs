@@ -198,7 +198,7 @@ async fn open_streams(proxy: &Server, nginx: Option<&Server>) {
             tokio::time::sleep(Duration::from_secs(3)).await;
             let (memory, files) = (server.memory(), server.files());
             drop(sockets);
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
             println!(
                 "| {count}, {who} | {memory:.1} | {files} | {:.1} | {} |",
                 server.memory(),
