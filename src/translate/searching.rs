@@ -225,6 +225,7 @@ impl Legs {
             let sum = self.usage.entry(name.clone()).or_insert(Value::Null);
             *sum = match (sum.as_u64(), count.as_u64()) {
                 (Some(sum), Some(count)) => json!(sum.saturating_add(count)),
+                (Some(_), None) => continue,
                 _ => count.clone(),
             };
         }
@@ -296,8 +297,11 @@ impl Legs {
             messages.push(json!({"role": "user", "content": results}));
         }
         // Who had to call a tool has called one.
-        if field(request, "tool_choice")["type"] != "none" {
-            request.shift_remove("tool_choice");
+        if let Some(choice) = request.get_mut("tool_choice").and_then(Value::as_object_mut)
+            && field(choice, "type") != "none"
+        {
+            choice.insert("type".into(), json!("auto"));
+            choice.shift_remove("name");
         }
         true
     }
@@ -336,7 +340,7 @@ mod tests {
 
     fn asked() -> Object {
         object(
-            json!({"model": "m", "messages": [{"role": "user", "content": "go"}], "tool_choice": {"type": "any"}, "tools": [
+            json!({"model": "m", "messages": [{"role": "user", "content": "go"}], "tool_choice": {"type": "any", "disable_parallel_tool_use": true}, "tools": [
             {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"]}, {"name": "f", "input_schema": {}}]}),
         )
     }
@@ -433,7 +437,10 @@ mod tests {
             "It is so.\n\nSources:\nT https://a"
         );
         assert_eq!(messages[2]["content"][1]["is_error"], true);
-        assert!(!request.contains_key("tool_choice"));
+        assert_eq!(
+            request["tool_choice"],
+            json!({"type": "auto", "disable_parallel_tool_use": true})
+        );
 
         let last = leg(&mut legs, json!([text("So it is.")]), "end_turn", &mut out);
         assert!(!legs.go_on(&last, &mut request));
