@@ -292,6 +292,17 @@ fn beyond_loopback_a_key_is_needed() {
 }
 
 #[test]
+fn images_are_not_fetched_behind_an_outbound_proxy() {
+    let on = |more: &str| case().file(&format!("[images]\nfetch = true\n{more}"));
+    assert!(on("").load().settings.relay.fetch_images);
+    let (error, _) = on("[upstream]\nproxy_env = true\n").error();
+    assert!(
+        error.contains("images.fetch") && error.contains("upstream.proxy_env"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_key_comes_by_itself_or_in_a_file() {
     let key = |case: &Case| case.load().settings.http.api_key.map(|key| key.expose().to_owned());
     assert_eq!(key(&case().file("[server]\napi_key = \"\"\n")), None);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Answer, Call, Earlier, Error, Relay, Stream};
 use crate::actors::archive::{Find, Holding, Keep, Kept};
 use crate::actors::{Actors, Stopped};
+use crate::protocol::failure::{Failure, Kind};
 use crate::protocol::responses::Event;
 use crate::protocol::sse::Frame;
 use crate::protocol::{Protocol, json};
@@ -18,9 +19,13 @@ pub(super) struct Keeper {
     request: Bytes,
 }
 
+/// The most that a request comes to with what it continues: as much as by a socket.
+const MOST_BYTES: usize = 32 << 20;
+
 /// What was put into a request.
 #[derive(Debug, Default)]
 pub(super) struct Filled {
+    anything: bool,
     /// The response it continues.
     earlier: Option<Earlier>,
 }
@@ -32,7 +37,8 @@ impl Relay {
             return Ok(call);
         }
         let bytes = call.text.len();
-        if let Some(filled) = self.fill_in(&mut call.body).await? {
+        let filled = self.fill_in(&mut call.body, bytes).await?;
+        if filled.anything {
             call.earlier = filled.earlier.or(call.earlier);
             call.text = json::text(&call.body, bytes).into();
         }
@@ -44,25 +50,29 @@ impl Relay {
         self.actors.archive.is_some() && client == Protocol::Responses
     }
 
-    /// Puts in what a request continues and refers to, as far as it is known. What is not, is refused where all
-    /// requests are.
-    pub(super) async fn fill_in(&self, body: &mut Object) -> Result<Option<Filled>, Stopped> {
-        let mut filled = None;
+    /// Puts in what a request of about so many bytes continues and refers to, as far as it is known. What is not, is
+    /// refused where all requests are.
+    pub(super) async fn fill_in(&self, body: &mut Object, bytes: usize) -> Result<Filled, Error> {
+        let mut filled = Filled::default();
         if let Some(id) = conversation::continues(body).map(str::to_owned)
-            && let Some((asked, response)) = self.kept(&id).await?
+            && let Some(kept) = self.actors.archived(Find(id.clone())).await?.flatten()
         {
-            let earlier = Earlier {
-                items: conversation::join(body, &asked, &response),
+            if bytes + kept.request.len() + kept.response.len() > MOST_BYTES {
+                let sentence = format!("the request and what it continues are larger than {MOST_BYTES} bytes");
+                return Err(Failure::new(Kind::TooLarge, sentence).into());
+            }
+            filled.anything = true;
+            filled.earlier = Some(Earlier {
+                items: conversation::join(body, &read(&kept.request), &read(&kept.response)),
                 response: id.into(),
-            };
-            filled = Some(Filled { earlier: Some(earlier) });
+            });
         }
         let references = conversation::references(body);
         if !references.is_empty() {
             let found = self.actors.archived(Holding(references)).await?.unwrap_or_default();
             let responses: Vec<Object> = found.iter().map(|kept| read(&kept.response)).collect();
             conversation::resolve(body, &responses);
-            filled.get_or_insert_default();
+            filled.anything |= !responses.is_empty();
         }
         Ok(filled)
     }

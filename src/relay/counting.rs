@@ -31,7 +31,7 @@ impl Relay {
     /// The prompt's tokens, for each door that counts them.
     pub async fn count_tokens(&self, client: &Client, body: &mut Object) -> Result<u64, Error> {
         if self.remembers(client.protocol) {
-            self.fill_in(body).await?;
+            self.fill_in(body, 0).await?;
         }
         let travelling;
         let body = match client.dialect {

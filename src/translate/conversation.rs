@@ -87,12 +87,12 @@ pub fn input_items(id: &str, request: &Object, page: &Page) -> Value {
             fields.insert("id".into(), json!(minted));
         }
         if let Some(Value::String(text)) = fields.get("content") {
-            let kind = if fields.get("role").is_some_and(|role| role == "assistant") {
+            let parts = if fields.get("role").is_some_and(|role| role == "assistant") {
                 json!([{"type": "output_text", "text": text, "annotations": []}])
             } else {
                 json!([{"type": "input_text", "text": text}])
             };
-            fields.insert("content".into(), kind);
+            fields.insert("content".into(), parts);
         }
     }
     if !page.ascending {

@@ -33,6 +33,7 @@ pub fn offer(request: &mut Object) -> Option<String> {
         return None;
     }
     for tool in tools.iter_mut().filter(|tool| is_search(tool)) {
+        let mark = tool["cache_control"].take();
         *tool = json!({
             "name": name,
             "description": "Searches the web and tells what was found, with the addresses of the pages.",
@@ -42,6 +43,9 @@ pub fn offer(request: &mut Object) -> Option<String> {
                 "required": ["query"],
             },
         });
+        if !mark.is_null() {
+            tool["cache_control"] = mark;
+        }
     }
     Some(name)
 }
@@ -141,6 +145,17 @@ pub struct Leg {
     stop_reason: Value,
 }
 
+/// What the client sees of a block of the leg.
+#[derive(Clone, Copy)]
+enum Block {
+    /// The block, under this index.
+    Shown(u64),
+    /// A call of its own, once the leg is over.
+    Later,
+    /// Not this: a search is told in another form.
+    Never,
+}
+
 /// The message so far.
 pub struct Legs {
     /// The tool's name.
@@ -150,8 +165,9 @@ pub struct Legs {
     legs_left: u64,
     ids: Ids,
     leg: Fold,
-    /// The client's index of each block of the leg; none for a search, which it sees in another form.
-    blocks: BTreeMap<u64, Option<u64>>,
+    blocks: BTreeMap<u64, Block>,
+    /// The client's own calls, told behind the searches: as with the API's own search, they end the message.
+    calls: Vec<(&'static str, Object)>,
     next: u64,
     begun: bool,
     ending: Object,
@@ -171,6 +187,7 @@ impl Legs {
             ids,
             leg: Fold::default(),
             blocks: BTreeMap::new(),
+            calls: Vec::new(),
             next: 0,
             begun: false,
             ending: Object::new(),
@@ -192,14 +209,17 @@ impl Legs {
             }
             "content_block_start" => {
                 let block = field(&event, "content_block");
-                let is_search = block["type"] == "tool_use" && block["name"] == *self.name;
-                let shown = (!is_search).then_some(self.next);
-                self.next += u64::from(!is_search);
-                self.blocks.insert(index(&event), shown);
-                self.renumbered("content_block_start", event, out);
+                let is_call = block["type"] == "tool_use";
+                let fate = match block["name"] == *self.name {
+                    true if is_call => Block::Never,
+                    false if is_call => Block::Later,
+                    _ => Block::Shown(self.take_index()),
+                };
+                self.blocks.insert(index(&event), fate);
+                self.of_block("content_block_start", event, out);
             }
-            "content_block_delta" => self.renumbered("content_block_delta", event, out),
-            "content_block_stop" => self.renumbered("content_block_stop", event, out),
+            "content_block_delta" => self.of_block("content_block_delta", event, out),
+            "content_block_stop" => self.of_block("content_block_stop", event, out),
             "message_delta" => {
                 event.shift_remove("type");
                 self.ending = event;
@@ -210,11 +230,26 @@ impl Legs {
         Ok(None)
     }
 
-    fn renumbered(&self, name: &'static str, mut event_fields: Object, out: &mut Vec<Frame>) {
-        if let Some(Some(shown)) = self.blocks.get(&index(&event_fields)) {
-            event_fields.insert("index".into(), json!(shown));
-            event_fields.shift_remove("type");
-            out.push(event(name, Value::Object(event_fields)));
+    fn take_index(&mut self) -> u64 {
+        let index = self.next;
+        self.next += 1;
+        index
+    }
+
+    fn of_block(&mut self, name: &'static str, fields: Object, out: &mut Vec<Frame>) {
+        match self.blocks.get(&index(&fields)) {
+            Some(Block::Shown(shown)) => out.push(numbered(name, fields, *shown)),
+            Some(Block::Later) => self.calls.push((name, fields)),
+            Some(Block::Never) | None => {}
+        }
+    }
+
+    /// Tells the client's own calls, in the order they were begun.
+    fn tell_calls(&mut self, out: &mut Vec<Frame>) {
+        let mut shown = BTreeMap::new();
+        for (name, fields) in std::mem::take(&mut self.calls) {
+            let index = *shown.entry(index(&fields)).or_insert_with(|| self.take_index());
+            out.push(numbered(name, fields, index));
         }
     }
 
@@ -222,12 +257,7 @@ impl Legs {
         let mut whole = Box::new(std::mem::take(&mut self.leg)).finish()?;
         self.blocks.clear();
         for (name, count) in whole["usage"].as_object().into_iter().flatten() {
-            let sum = self.usage.entry(name.clone()).or_insert(Value::Null);
-            *sum = match (sum.as_u64(), count.as_u64()) {
-                (Some(sum), Some(count)) => json!(sum.saturating_add(count)),
-                (Some(_), None) => continue,
-                _ => count.clone(),
-            };
+            add(self.usage.entry(name.clone()).or_insert(Value::Null), count);
         }
         let stop_reason = whole["stop_reason"].take();
         let turn = match whole["content"].take() {
@@ -274,8 +304,7 @@ impl Legs {
         };
         let result = json!({"type": "web_search_tool_result", "tool_use_id": id, "content": shown});
         for block in [call, result] {
-            unfold_block(usize::try_from(self.next).unwrap_or(usize::MAX), &block, out);
-            self.next += 1;
+            unfold_block(self.take_index(), &block, out);
         }
         self.results.push(json!({
             "type": "tool_result",
@@ -308,6 +337,7 @@ impl Legs {
 
     /// Ends the message as its last leg ended; one that was not to go on has paused.
     pub fn finish(&mut self, leg: &Leg, out: &mut Vec<Frame>) {
+        self.tell_calls(out);
         let mut usage = std::mem::take(&mut self.usage);
         if self.searches > 0 {
             let searches = json!({"web_search_requests": self.searches});
@@ -320,6 +350,29 @@ impl Legs {
         }
         out.push(event("message_delta", ending));
         out.push(event("message_stop", json!({})));
+    }
+}
+
+fn numbered(name: &'static str, mut fields: Object, index: u64) -> Frame {
+    fields.insert("index".into(), json!(index));
+    fields.shift_remove("type");
+    event(name, Value::Object(fields))
+}
+
+/// Adds counts of tokens, those inside others, too. What is no count adds nothing.
+fn add(sum: &mut Value, more: &Value) {
+    match (&mut *sum, more) {
+        (Value::Object(sum), Value::Object(more)) => {
+            for (name, count) in more {
+                add(sum.entry(name.clone()).or_insert(Value::Null), count);
+            }
+        }
+        (Value::Null, more) => *sum = more.clone(),
+        (known, more) => {
+            if let (Some(known), Some(more)) = (known.as_u64(), more.as_u64()) {
+                *sum = json!(known.saturating_add(more));
+            }
+        }
     }
 }
 
@@ -341,7 +394,7 @@ mod tests {
     fn asked() -> Object {
         object(
             json!({"model": "m", "messages": [{"role": "user", "content": "go"}], "tool_choice": {"type": "any", "disable_parallel_tool_use": true}, "tools": [
-            {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"]}, {"name": "f", "input_schema": {}}]}),
+            {"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"], "cache_control": {"type": "ephemeral"}}, {"name": "f", "input_schema": {}}]}),
         )
     }
 
@@ -360,7 +413,7 @@ mod tests {
     /// Feeds a leg of these blocks.
     fn leg(legs: &mut Legs, blocks: Value, stop: &str, out: &mut Vec<Frame>) -> Leg {
         let answer = json!({"id": "msg", "type": "message", "role": "assistant", "model": "m", "content": blocks,
-            "stop_reason": stop, "stop_sequence": null, "usage": {"input_tokens": 10, "output_tokens": 2}});
+            "stop_reason": stop, "stop_sequence": null, "usage": {"input_tokens": 10, "output_tokens": 2, "cache_creation": {"five": 1}, "service_tier": null}});
         let mut over = None;
         for frame in fold::unfold(Messages, &answer) {
             assert!(over.is_none());
@@ -400,6 +453,7 @@ mod tests {
         let mut request = asked();
         assert_eq!(offer(&mut request).as_deref(), Some("web_search"));
         assert_eq!(request["tools"][0]["input_schema"]["required"], json!(["query"]));
+        assert_eq!(request["tools"][0]["cache_control"], json!({"type": "ephemeral"}));
         assert_eq!(request["tools"][1], asked()["tools"][1]);
         assert_eq!(offer(&mut request), None);
         let mut twice = asked();
@@ -408,7 +462,8 @@ mod tests {
         let search = super::request(&asked(), "otters");
         assert_eq!(
             search["tools"],
-            json!([{"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"], "max_uses": 1}])
+            json!([{"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.b"],
+                "cache_control": {"type": "ephemeral"}, "max_uses": 1}])
         );
         assert!(search["messages"][0]["content"].as_str().unwrap().ends_with("otters"));
     }
@@ -456,7 +511,7 @@ mod tests {
         assert_ne!(message["content"][3]["id"], message["content"][1]["id"]);
         assert_eq!(message["content"][4]["content"]["error_code"], UNAVAILABLE);
         assert_eq!(message["stop_reason"], "end_turn");
-        let usage = json!({"input_tokens": 20, "output_tokens": 4, "server_tool_use": {"web_search_requests": 1}});
+        let usage = json!({"input_tokens": 20, "output_tokens": 4, "cache_creation": {"five": 2}, "service_tier": null, "server_tool_use": {"web_search_requests": 1}});
         assert_eq!(message["usage"], usage);
     }
 
@@ -465,7 +520,7 @@ mod tests {
         let (mut legs, mut out, mut request) = (legs(2), Vec::new(), asked());
         let only = leg(
             &mut legs,
-            json!([call("a", "web_search"), call("b", "f")]),
+            json!([call("b", "f"), text("And now:"), call("a", "web_search")]),
             "tool_use",
             &mut out,
         );
@@ -475,10 +530,10 @@ mod tests {
         let message = whole(&out);
         assert_eq!(
             kinds(&message),
-            ["tool_use", "server_tool_use", "web_search_tool_result"]
+            ["text", "server_tool_use", "web_search_tool_result", "tool_use"]
         );
         assert_eq!(
-            (&message["content"][0]["name"], &message["stop_reason"]),
+            (&message["content"][3]["name"], &message["stop_reason"]),
             (&json!("f"), &json!("tool_use"))
         );
     }

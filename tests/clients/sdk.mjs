@@ -87,6 +87,17 @@ const cases = {
       assert.match(next.content.at(-1).text, /4 degrees/, model);
     }
   },
+  async "anthropic-search-beside-a-tool"() {
+    const tools = [{ type: "web_search_20250305", name: "web_search" }, { name: "weather", input_schema: weather }];
+    for (const model of [CHAT, CLAUDE, CODEX]) {
+      const messages = user("please search: tall towers");
+      const answer = await claude().messages.stream({ model, max_tokens: 2000, messages, tools }).finalMessage();
+      const kinds = answer.content.map((block) => block.type).slice(-3);
+      assert.deepEqual(kinds, ["server_tool_use", "web_search_tool_result", "text"], model);
+      assert.match(answer.content.at(-1).text, /tall towers/, model);
+      assert.equal(answer.usage.server_tool_use.web_search_requests, 1, model);
+    }
+  },
   async "anthropic-thinking"() {
     const thinking = { type: "enabled", budget_tokens: 2000 };
     const stream = claude().messages.stream({ model: CLAUDE, max_tokens: 4000, thinking, messages: user("hello thinker") });

@@ -374,33 +374,41 @@ async fn beside_other_tools_searches_are_bounded_and_may_fail() {
 #[actix_rt::test]
 async fn beside_other_tools_the_clients_own_calls_come_to_the_client() {
     let world = World::with(ON).await;
-    for stream in [false, true] {
-        let both = "[[sim:parallel]] please search: otters then call look {}";
-        let told = message(&world, &beside("gpt-4.1", stream, both)).await;
-        let mut found = kinds(&told);
-        found.retain(|kind| *kind != "text");
-        found.sort_unstable();
-        assert_eq!(
-            found,
-            ["server_tool_use", "tool_use", "web_search_tool_result"],
-            "{told:#}"
-        );
-        assert_eq!(told["stop_reason"], "tool_use");
-        let own = told["content"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|block| block["type"] == "tool_use")
-            .unwrap();
-        assert_eq!(own["name"], "look");
-        let mut next = beside("gpt-4.1", stream, both);
-        let messages = next["messages"].as_array_mut().unwrap();
+    for model in ["gpt-4.1", "claude-sonnet-4.5"] {
+        for stream in [false, true] {
+            let both = "[[sim:parallel]] please call look {} then search: otters";
+            let mut asked = beside(model, stream, both);
+            let told = message(&world, &asked).await;
+            let mut found = kinds(&told);
+            found.retain(|kind| *kind != "text");
+            assert_eq!(found, [&SEARCHED[..], &["tool_use"]].concat(), "{told:#}");
+            assert_eq!(told["stop_reason"], "tool_use");
+            let own = told["content"].as_array().unwrap().last().unwrap();
+            assert_eq!(own["name"], "look");
+            let result = json!({"type": "tool_result", "tool_use_id": own["id"], "content": "seen"});
+            let messages = asked["messages"].as_array_mut().unwrap();
+            messages.push(json!({"role": "assistant", "content": told["content"]}));
+            messages.push(json!({"role": "user", "content": [result]}));
+            assert_eq!(message(&world, &asked).await["type"], "message", "{model}");
+        }
+    }
+}
+
+/// A message that was paused goes on when its client sends it back, as the API has it.
+#[actix_rt::test]
+async fn beside_other_tools_a_model_that_only_searches_is_paused() {
+    let world = World::with(ON).await;
+    let many: Vec<String> = (0..9).map(|number| format!("search: number {number}")).collect();
+    let prompt = format!("please {}", many.join(" then "));
+    for model in ["gpt-4.1", "claude-sonnet-4.5"] {
+        let mut asked = beside(model, true, &prompt);
+        let told = message(&world, &asked).await;
+        assert_eq!(told["stop_reason"], "pause_turn", "{told:#}");
+        assert_eq!(told["usage"]["server_tool_use"]["web_search_requests"], 2);
+        let messages = asked["messages"].as_array_mut().unwrap();
         messages.push(json!({"role": "assistant", "content": told["content"]}));
-        messages.push(
-            json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": own["id"], "content": "seen"}]}),
-        );
-        let told = message(&world, &next).await;
-        assert_eq!(told["type"], "message", "{told:#}");
+        let told = message(&world, &asked).await;
+        assert_eq!(told["type"], "message", "{model}: {told:#}");
     }
 }
 

@@ -195,3 +195,23 @@ async fn a_socket_continues_what_it_has_never_heard_of() {
         }
     }
 }
+
+#[actix_rt::test]
+async fn what_a_request_continues_has_a_bound() {
+    let world = World::with(ON).await;
+    // More than half of what there may be, for an upstream that minds no length.
+    let half = "x".repeat(17 << 20);
+    let choice = json!({"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}});
+    let answer = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]});
+    world
+        .plan(json!({"endpoint": "chat", "status": 200, "body": answer}))
+        .await;
+    let first = asked(&world, &json!({"model": "gpt-4.1", "input": half})).await;
+    let second = json!({"model": "gpt-4.1", "previous_response_id": first["id"], "input": half});
+    let refused = world.post("/v1/responses", &second).await;
+    let (_, code, message) = Client::Responses.refusal(&refused, 413);
+    assert!(
+        code == "payload_too_large" && message.contains("what it continues"),
+        "{message}"
+    );
+}

@@ -165,7 +165,7 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
 
     let mut frames = vec![event("message_start", json!({"message": message}))];
     let blocks = answer.get("content").and_then(Value::as_array);
-    for (index, block) in blocks.into_iter().flatten().enumerate() {
+    for (index, block) in (0..).zip(blocks.into_iter().flatten()) {
         unfold_block(index, block, &mut frames);
     }
     let mut end = json!({"delta": delta});
@@ -180,7 +180,7 @@ pub fn unfold(answer: &Value) -> Vec<Frame> {
 }
 
 /// The events of one block.
-pub(in crate::translate) fn unfold_block(index: usize, block: &Value, frames: &mut Vec<Frame>) {
+pub(in crate::translate) fn unfold_block(index: u64, block: &Value, frames: &mut Vec<Frame>) {
     let mut start = block.clone();
     let mut deltas = Vec::new();
     let kind = block["type"].as_str().unwrap_or_default();
