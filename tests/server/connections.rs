@@ -11,7 +11,9 @@ use crate::support::{CLIENTS, World};
 fn sockets_to(peer: SocketAddr) -> Vec<TcpStream> {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
-    let copied = numbers.filter_map(|number| {
+    // All of them before the first copy, which would be one more.
+    let numbers: Vec<RawFd> = numbers.collect();
+    let copied = numbers.into_iter().filter_map(|number| {
         // SAFETY: the number is used for nothing but one `dup`, which refuses one that has been closed since.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         borrowed.try_clone_to_owned().ok()
