@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
@@ -11,17 +12,16 @@ use crate::support::{CLIENTS, World};
 fn sockets_to(peer: SocketAddr) -> Vec<TcpStream> {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
-    // All of them before the first copy, which would be one more.
-    let numbers: Vec<RawFd> = numbers.collect();
-    let copied = numbers.into_iter().filter_map(|number| {
+    let copied = numbers.filter_map(|number| {
         // SAFETY: the number is used for nothing but one `dup`, which refuses one that has been closed since.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         borrowed.try_clone_to_owned().ok()
     });
-    copied
-        .map(|copy: OwnedFd| TcpStream::from(copy))
-        .filter(|socket| socket.peer_addr().is_ok_and(|address| address == peer))
-        .collect()
+    let sockets = copied.map(|copy: OwnedFd| TcpStream::from(copy));
+    let ours = sockets.filter(|socket| socket.peer_addr().is_ok_and(|address| address == peer));
+    // The copies may be listed, too.
+    let ours = ours.map(|socket| (socket.local_addr().unwrap(), socket));
+    BTreeMap::from_iter(ours).into_values().collect()
 }
 
 #[actix_rt::test]
